@@ -1,0 +1,81 @@
+# `make` lists the targets. All of them need Python 3.11-3.13, make and the package registries, nothing else.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+PYTHON ?= python3
+VENV := .venv
+EMULATOR := .venv-emulator
+BIN := $(VENV)/bin
+PIP := bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+# A stamp is named after what it was made from, so that nothing is installed twice and nothing goes stale.
+digest = $(shell { $(PYTHON) -V; cat $(1); } 2>&1 | cksum | tr ' ' '-')
+READY := $(VENV)/ready-$(call digest,requirements-dev.txt pyproject.toml)
+EMULATOR_READY := $(EMULATOR)/ready-$(call digest,requirements-emulator.txt)
+
+# $(call environment,DIR): a virtual environment of the very Python that is asked for.
+define environment
+@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	|| { echo 'Panelgate needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 …' >&2; exit 1; }
+@[ "$$($(1)/bin/python -V 2>&1)" = "$$($(PYTHON) -V)" ] || $(PYTHON) -m venv --clear $(1)
+@rm -f $(1)/ready-*
+endef
+
+.PHONY: help setup run test check fix bench package clean lock test-aws
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install everything into .venv and .venv-emulator (does nothing when nothing changed)
+	@$(MAKE) --no-print-directory -j2 $(READY) $(EMULATOR_READY)
+
+$(READY):
+	@echo 'Setting up $(VENV): the gateway, its command line and the tools (a minute or two, once) …'
+	$(call environment,$(VENV))
+	@$(VENV)/$(PIP) --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(EMULATOR_READY):
+	@echo 'Setting up $(EMULATOR): the emulated AWS …'
+	$(call environment,$(EMULATOR))
+	@$(EMULATOR)/$(PIP) --requirement requirements-emulator.txt
+	@touch $@
+
+run: setup ## run the whole system on this machine, until Ctrl-C
+	@$(BIN)/panelgate local up
+
+test: setup check ## check, then every test, the deployed ones against a local system of their own
+	$(BIN)/pytest -n 2 -m 'not deployed'
+	$(BIN)/pytest -m deployed
+
+test-aws: setup ## the deployed tests against a real stack: make test-aws STAGE=dev
+	@[ -n '$(STAGE)' ] || { echo 'Say which stage: make test-aws STAGE=dev' >&2; exit 2; }
+	PANELGATE_STAGE='$(STAGE)' $(BIN)/pytest -m deployed
+
+check: setup ## linters, types, architecture, templates
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/cfn-lint infra/data.yaml $$($(BIN)/panelgate package --json | $(BIN)/python -c "import json, sys; print(json.load(sys.stdin)['template'])")
+
+fix: setup ## format, and repair what ruff can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup ## measure
+	@if [ -d benchmarks ]; then $(BIN)/python -m benchmarks; else echo 'There are no benchmarks yet.'; fi
+
+package: setup ## build what `panelgate deploy` uploads, under .build/
+	@$(BIN)/panelgate package
+
+lock: setup ## compile the pinned, hashed requirements anew
+	for name in requirements requirements-dev requirements-emulator; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+			$$name.in --output-file $$name.txt || exit 1; \
+	done
+
+clean: ## remove everything that was made here (not the state of the local system: `panelgate local down --erase`)
+	rm -rf $(VENV) $(EMULATOR) .build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	find app.py chalicelib cli sandbox tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
