@@ -1,0 +1,117 @@
+"""Keys: the client keys that we make, and the provider keys that we guard.
+
+A client key is ``pg_live_<tenant>_<key id>_<secret><checksum>``: 256 random bits in base 62 and a CRC-32 of all
+before it, so that junk costs no store read and scanners can tell our keys from noise. It carries its tenant, so that
+one conditional update of the tenant's item authenticates it. Only its SHA-256 is stored: a slow hash buys nothing
+against guessing 256 bits (reliability.md 2.11).
+"""
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+import string
+import zlib
+from dataclasses import dataclass, field
+from urllib.parse import quote, quote_plus
+
+TENANT_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_SECRET_LENGTH = 43  # 62**43 > 2**256
+_CHECKSUM_LENGTH = 6  # 62**6 > 2**32
+_KEY_ID_LENGTH = 8
+_CLIENT_KEY = re.compile(
+    rf"(?P<head>pg_live_(?P<tenant>{TENANT_ID.pattern})_(?P<id>[0-9A-Za-z]{{{_KEY_ID_LENGTH}}})"
+    rf"_[0-9A-Za-z]{{{_SECRET_LENGTH}}})(?P<checksum>[0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
+)
+# Provider keys shorter than this could occur in a reply by chance, and redacting them would garble it.
+MIN_PROVIDER_KEY = 8
+MAX_PROVIDER_KEY = 512
+REDACTED = "[redacted]"
+
+
+def _base62(number: int, length: int) -> str:
+    digits = ""
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        digits = _ALPHABET[digit] + digits
+    return digits
+
+
+def _checksum(head: str) -> str:
+    return _base62(zlib.crc32(head.encode()), _CHECKSUM_LENGTH)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """A client key that is well formed: whose it says it is, and its digest; the key itself is not kept."""
+
+    tenant: str
+    id: str
+    digest: bytes = field(repr=False)
+
+
+def parse_client_key(text: str) -> ClientKey | None:
+    """Return the client key in ``text``, or None when its form or checksum is wrong (no store need be asked)."""
+    match = _CLIENT_KEY.fullmatch(text)
+    if match is None or _checksum(match["head"]) != match["checksum"]:
+        return None
+    return ClientKey(match["tenant"], match["id"], hashlib.sha256(text.encode()).digest())
+
+
+def new_client_key(tenant: str) -> str:
+    """Return a fresh client key for a tenant; it is shown once and only its digest is stored."""
+    key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_KEY_ID_LENGTH))
+    head = f"pg_live_{tenant}_{key_id}_{_base62(secrets.randbits(256), _SECRET_LENGTH)}"
+    return head + _checksum(head)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderKey:
+    """The operator's key at a provider, with the Secrets Manager version that it came from."""
+
+    value: str = field(repr=False)
+    version: str
+
+    def _forms(self) -> set[str]:
+        """The spellings in which a panel may echo a key."""
+        value = self.value
+        encoded = base64.b64encode(value.encode()).decode()
+        return {
+            value,
+            quote(value, safe=""),
+            quote_plus(value),
+            json.dumps(value)[1:-1],
+            encoded,
+            encoded.rstrip("="),
+            base64.urlsafe_b64encode(value.encode()).decode().rstrip("="),
+        }
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` without this key, whether raw, URL-encoded, JSON-escaped or in base64."""
+        for form in sorted(self._forms(), key=len, reverse=True):
+            text = text.replace(form, REDACTED)
+        return text
+
+    def redact_bytes(self, body: bytes) -> bytes:
+        """Return a reply's body without this key; see ``redact``."""
+        for form in sorted(self._forms(), key=len, reverse=True):
+            body = body.replace(form.encode(), REDACTED.encode())
+        return body
+
+
+def check_provider_key(text: str) -> str:
+    """Return a provider key as it came from standard input, without the line end.
+
+    Raises:
+        ValueError: it is empty, too short, too long or holds spaces or control characters.
+    """
+    value = text.strip("\r\n")
+    if not MIN_PROVIDER_KEY <= len(value) <= MAX_PROVIDER_KEY:
+        msg = f"a provider key has {MIN_PROVIDER_KEY} to {MAX_PROVIDER_KEY} characters"
+        raise ValueError(msg)
+    if not value.isascii() or not value.isprintable() or " " in value:
+        msg = "a provider key has printable ASCII characters only, without spaces"
+        raise ValueError(msg)
+    return value

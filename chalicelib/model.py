@@ -1,0 +1,197 @@
+"""The nouns: providers, tenants, services and orders, as values without behaviour of their own storage."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+
+
+class OrderStatus(StrEnum):
+    """How an order is doing, in the contract's v3 spelling."""
+
+    QUEUED = "queued"
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    PARTIAL = "partial"
+    CANCELED = "canceled"
+    REFUNDED = "refunded"
+    UNKNOWN = "unknown"
+
+
+FINAL = frozenset({OrderStatus.COMPLETED, OrderStatus.PARTIAL, OrderStatus.CANCELED, OrderStatus.REFUNDED})
+
+
+class OrderState(StrEnum):
+    """What is known of the purchase itself. SENDING is the first stored state; UNKNOWN is never sent again."""
+
+    SENDING = "sending"
+    PLACED = "placed"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+    NOT_PLACED = "not_placed"
+
+
+class Funding(StrEnum):
+    """Whose money an order spends: the tenant's wallet here, or the account at the one provider."""
+
+    WALLET = "wallet"
+    PROVIDER = "provider"
+
+
+class Ids(StrEnum):
+    """How public service ids are made: provider's id × 1000 + provider number, or the provider's own."""
+
+    GLOBAL = "global"
+    NATIVE = "native"
+
+
+# Public ids live in 32-bit columns of panel databases (contract 7).
+MAX_ID = 2**31 - 1
+MIN_ORDER_ID = 10**6
+MAX_PROVIDER_NUMBER = 999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """An upstream panel. ``interval`` is the µs between two calls (0: no limit), ``quiet`` in seconds."""
+
+    slug: str
+    number: int
+    dialect: str
+    url: str
+    interval: int = 0
+    burst: int = 1
+    concurrency: int | None = None
+    batch: int = 100
+    currency: str = "USD"
+    fx: Decimal = Decimal(1)
+    quiet: int = 600
+    exclusive_key: bool = False
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """A reseller. ``interval`` and ``burst`` are its limit, as for a provider; ``dedupe`` in seconds."""
+
+    id: str
+    active: bool = True
+    funding: Funding = Funding.WALLET
+    ids: Ids = Ids.GLOBAL
+    interval: int = 100_000
+    burst: int = 20
+    markup: Decimal = Decimal(0)
+    providers: frozenset[str] | None = None
+    services: frozenset[int] | None = None
+    origins: frozenset[str] = frozenset()
+    require_idempotency: bool = False
+    dedupe: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What one client key may do; None means no restriction beyond the tenant's own."""
+
+    client: str
+    actions: frozenset[str] | None = None
+    providers: frozenset[str] | None = None
+    networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """The tenant's limit as it stands after this request; times in µs."""
+
+    limit: int
+    interval: int
+    remaining: int
+    reset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One service of one provider as the catalog keeps it; ``rate`` per 1000 in the provider's currency."""
+
+    provider: str
+    id: int
+    name: str
+    type: str
+    category: str
+    rate: Decimal
+    min: int
+    max: int
+    refill: bool
+    cancel: bool
+    dripfeed: bool
+    active: bool = True
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One permission to send. Only who holds ``token`` moves the order out of SENDING.
+
+    ``send_by`` is the last moment (epoch µs) at which the first byte may be written; ``key_version`` names the
+    version of the provider key that was used, never the key.
+    """
+
+    token: str
+    send_by: int
+    key_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The last word about a placed order; ``at`` is when it was read (epoch µs)."""
+
+    status: OrderStatus
+    start_count: int | None
+    remains: int | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """The gateway's own record of one ``add``: journal, idempotency record and status cache at once.
+
+    Money in micro-USD, times in epoch µs. ``hold`` is what the wallet keeps back (0 for provider funding);
+    ``claim`` is what this order alone may hold (an idempotency key, or its meaning within ``claim_window`` µs);
+    ``pending`` and ``refusal`` are the first answer, for replays; ``pending_order`` is the provider's id of an order
+    that it has not confirmed yet.
+    """
+
+    id: int
+    tenant: str
+    client: str
+    provider: str
+    service: int
+    public_service: int
+    link: str
+    quantity: int
+    runs: int | None
+    interval: int | None
+    charge: int
+    funding: Funding
+    state: OrderState
+    attempt: Attempt
+    created: int
+    updated: int
+    fingerprint: str
+    claim: str | None = None
+    claim_window: int | None = None
+    idempotency_key: str | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+    attempts: int = 1
+    provider_order: int | None = None
+    pending_order: int | None = None
+    pending: bool = False
+    reading: Reading | None = None
+    evidence: tuple[str, ...] = ()
+    refusal: Mapping[str, str] | None = None
+
+    @property
+    def hold(self) -> int:
+        """Micro-USD of the tenant's wallet that this order keeps back or has spent."""
+        return self.charge if self.funding is Funding.WALLET else 0

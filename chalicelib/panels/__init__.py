@@ -1,0 +1,13 @@
+"""Whom we speak to: the dialects and the one registry that names them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from chalicelib.panels.dialect import Dialect
+from chalicelib.panels.mysticsmm import MYSTICSMM
+from chalicelib.panels.perfectpanel import PERFECTPANEL
+from chalicelib.panels.smmafrica import SMMAFRICA
+
+DIALECTS: Mapping[str, Dialect] = MappingProxyType(
+    {dialect.name: dialect for dialect in (PERFECTPANEL, MYSTICSMM, SMMAFRICA)}
+)

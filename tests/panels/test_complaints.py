@@ -1,0 +1,110 @@
+"""Error texts: every one of protocol.md 1.6, and what is none."""
+
+import pytest
+
+from chalicelib.actions import Reason
+from chalicelib.panels import complaints
+
+TEXTS = {
+    Reason.BAD_KEY: (
+        *(
+            "Invalid API key",
+            "Incorrect API key",
+            "Invalid API Key",
+            "invalid API key",
+            "Invalid API key.",
+            "Missing API key",
+        ),
+        *("API key is required", "Incorrect request or API key"),
+        "API is Disable for this user or User Not Found! Contact the Support",
+    ),
+    Reason.MALFORMED: (
+        *(
+            "Incorrect request",
+            "Invalid action",
+            "Incorrect action",
+            "This action is Invalid",
+            "Neither parameter is set",
+        ),
+        *("Incorrect parameters", "Missing parameters"),
+    ),
+    Reason.SERVICE: (
+        *("Incorrect service ID", "error.incorrect_service_id", "neworder.error.incorrect_service_id"),
+        *("neworder.error.service_not_found", "Service ID does not exists", "Disabled service ID"),
+        *("Service temporarily disabled", "Service not found or unauthorized", "SERVICE_NOT_FOUND"),
+    ),
+    Reason.LINK: ("Incorrect link", "Bad link", "Bad Link", "neworder.error.link", "neworder.error.invalid_link"),
+    Reason.DUPLICATE_LINK: (
+        "You have active order with this link. Please wait until order being completed.",
+        "neworder.error.link_duplicate",
+    ),
+    Reason.QUANTITY: (
+        *("Incorrect quantity", "Quantity less than minimal 100", "Quantity more than maximum 10000"),
+        *("Quantity less than maximum 5", "neworder.error.min_quantity", "neworder.error.max_quantity"),
+        *(
+            "neworder.error.invalid_quantity",
+            "Quantity must be between 100 and 100000",
+            "Quantity more than maximum 10,000",
+        ),
+    ),
+    Reason.NO_FUNDS: (
+        *("Not enough funds on balance", "neworder.error.not_enough_funds", "Not enough funds", "Insufficient balance"),
+        "Insufficient balance in wallet.",
+    ),
+    Reason.ORDER: ("Incorrect order ID", "Order not found", "Invalid Order Id", "Order Not found"),
+    Reason.THROTTLED: ("Too many requests", "Rate limit exceeded. Max 60 requests per minute."),
+    Reason.UNAVAILABLE: ("IP not allowed",),
+}
+
+
+@pytest.mark.parametrize(("reason", "text"), [(reason, text) for reason, texts in TEXTS.items() for text in texts])
+def test_known_texts(reason: Reason, text: str) -> None:
+    assert complaints.meaning(text) is reason
+    assert complaints.meaning(f"  {text.upper()} ") is reason
+
+
+def test_every_reason_has_a_text() -> None:
+    assert set(TEXTS) == set(Reason)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "Error",
+            "neworder.error.too_many_orders",
+            "Your order was placed. Not enough funds on balance for another",
+        ),
+        *("Not enough funds on balance to refund", "Something went wrong", "Quantity less than minimal", "Invalid"),
+    ],
+)
+def test_a_part_of_a_text_proves_nothing(text: str) -> None:
+    assert complaints.meaning(text) is None
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        *(None, 5, True, [], {}, [{"service": 1}], {"order": 5}, {"error": None}, {"error": ""}, {"error": False}),
+        *({"error": 0}, {"error": []}, {"errors": {}}, {"success": True}, {"success": "Refill request accepted."}),
+        *({"status": "Fail", "charge": "0"}, {"status": "error", "remains": None}, {"status": "Completed"}),
+    ],
+    ids=str,
+)
+def test_what_does_not_complain(document: object) -> None:
+    assert complaints.found(document) is None
+
+
+def test_the_panels_own_text_is_kept_short_and_clean() -> None:
+    complaint = complaints.found({"error": "Oh\x00\x1b[31m no\n" * 100})
+    assert complaint is not None
+    assert complaint.reason is None
+    assert complaint.text.startswith("Oh [31m no Oh")
+    assert len(complaint.text) <= 300
+
+
+def test_a_known_text_among_several_decides() -> None:
+    complaint = complaints.found({"message": "The given data was invalid.", "errors": {"link": ["?", "Bad link"]}})
+    assert complaint is not None
+    assert complaint.reason is Reason.LINK
