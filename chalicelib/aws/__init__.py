@@ -1,0 +1,24 @@
+"""What we store: one DynamoDB table and one secret a provider key. The only package, with ``wiring``, that knows AWS.
+
+Keys of the table:
+
+==========================  ==========================  ==========================================================
+pk                          sk                          item
+==========================  ==========================  ==========================================================
+``T#<tenant>``              ``TENANT``                  settings, limiter and client keys' digests
+``T#<tenant>``              ``CLIENT#<client>``         a client, for the operator
+``T#<tenant>``              ``WALLET``                  ``available`` and ``held``, in micro-USD
+``T#<tenant>``              ``LEDGER#<kind>#<id>``      one movement of money, written once
+``T#<tenant>``              ``ORDER#<id>``              an order
+``T#<tenant>``              ``CLAIM#<claim>``           an idempotency key, or an order's meaning, and its order
+``TENANTS``                 ``<tenant>``                that the tenant exists, for lists
+``ORIGIN#<origin>``         ``<tenant>``                that the tenant lists this web origin
+``PROVIDERS``               ``<provider>``              configuration of a provider
+``PROVIDERS``               ``NUMBER#<number>``         whose the number is, for ever
+``P#<provider>``            ``PACE``                    limiter of the provider
+``P#<provider>``            ``SERVICE#<id>``            one service
+``P#<provider>``            ``CATALOG``                 version and size of the compressed list
+``P#<provider>``            ``CATALOG#<version>#<n>``   a piece of it
+``P#<provider>``            ``BOUND#<order>``           which of our orders a provider's order belongs to
+==========================  ==========================  ==========================================================
+"""

@@ -1,0 +1,184 @@
+"""Who may call: one conditional update authenticates a client key, takes from the tenant's limit and returns both."""
+
+import hmac
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from chalicelib.aws import limits
+from chalicelib.aws.table import ConditionFailed, Item, Table, Write
+from chalicelib.errors import StoreBusy
+from chalicelib.keys import ClientKey
+from chalicelib.model import Funding, Ids, Provider, Scope, Tenant
+from chalicelib.ports import Admission, Admitted, Stranger, Suspended, Throttled
+
+# How long a container uses the providers' configuration before it looks again, in µs. A disabled provider is used
+# no longer than this.
+CONFIGURATION_AGE = 30_000_000
+# Neighbours may turn the limiter's window between two looks; four turns in one request do not happen.
+_TRIES = 4
+# Containers remember this many tenants' limiters, only to guess which update applies.
+_REMEMBERED = 1_000
+
+
+class DynamoDirectory:
+    """Tenants, client keys and providers in the table; see ``ports.Directory``."""
+
+    def __init__(self, table: Table) -> None:
+        """Use ``table``; what is remembered here only saves round trips and decides nothing."""
+        self._table = table
+        self._full_at: dict[str, int] = {}
+        self._providers: Mapping[str, Provider] = {}
+        self._providers_read = -CONFIGURATION_AGE
+
+    def admit(self, key: ClientKey, *, now: int) -> Admission:
+        """Authenticate a client key and take one request from its tenant's limit."""
+        full = self._full_at.get(key.tenant, 0) < now
+        for _ in range(_TRIES):
+            try:
+                item = self._table.write(_admission(key, now, full=full))
+            except ConditionFailed as failure:
+                denied = _denied(failure.old, key, now)
+                if denied is not None:
+                    return denied
+                full = failure.old is not None and failure.old["tat"] < now
+                continue
+            if len(self._full_at) >= _REMEMBERED:
+                self._full_at.clear()
+            self._full_at[key.tenant] = item["tat"]
+            return Admitted(tenant(item), _scope(item["keys"][key.id]), limits.quota(item, now))
+        cause = "the limiter's window kept turning"
+        raise StoreBusy(cause)
+
+    def providers(self) -> Mapping[str, Provider]:
+        """Return all providers by slug, at most 30 s old."""
+        now = self._table.clock.now()
+        if not 0 <= now - self._providers_read < CONFIGURATION_AGE:
+            items = self._table.query("PROVIDERS")
+            self._providers = {item["sk"]: provider(item) for item in items if not item["sk"].startswith("NUMBER#")}
+            self._providers_read = now
+        return self._providers
+
+    def origin_listed(self, origin: str) -> bool:
+        """Say whether an active tenant lists this web origin."""
+        for item in self._table.query(f"ORIGIN#{origin}"):
+            owner = self._table.get(f"T#{item['sk']}", "TENANT")
+            if owner and owner["active"] and origin in owner.get("origins", ()):
+                return True
+        return False
+
+
+def _admission(key: ClientKey, now: int, *, full: bool) -> Write:
+    good_key = (
+        "#keys.#id.#digest = :digest AND #active = :true"
+        " AND (attribute_not_exists(#keys.#id.#expires) OR #keys.#id.#expires > :now)"
+    )
+    names = {"#keys": "keys", "#id": key.id, "#digest": "digest", "#active": "active", "#expires": "expires"}
+    values = {":digest": key.digest, ":true": True, ":now": now}
+    return Write(
+        f"T#{key.tenant}",
+        "TENANT",
+        update=limits.RESTART if full else limits.ADVANCE,
+        condition=f"{good_key} AND {limits.FULL if full else limits.FILLING}",
+        names={**names, **limits.names(full=full)},
+        values=values if full else {**values, ":latest": now},
+    )
+
+
+def _denied(item: Item | None, key: ClientKey, now: int) -> Admission | None:
+    """Say why an admission failed, or None when only the guess about the window was wrong."""
+    stored = item["keys"].get(key.id) if item else None
+    if item is None or stored is None or not hmac.compare_digest(stored["digest"], key.digest):
+        return Stranger()
+    if stored.get("expires", now + 1) <= now:
+        return Stranger()
+    if not item["active"]:
+        return Suspended(limits.quota(item, now))
+    if item["tat"] >= now and item["gate"] > now:
+        return Throttled(limits.quota(item, now), item["gate"])
+    return None
+
+
+def _scope(stored: Mapping[str, Any]) -> Scope:
+    return Scope(
+        client=stored["client"],
+        actions=_optional_set(stored, "actions"),
+        providers=_optional_set(stored, "providers"),
+        networks=tuple(stored.get("networks", ())),
+    )
+
+
+def tenant(item: Mapping[str, Any]) -> Tenant:
+    """Return the tenant that an item describes."""
+    return Tenant(
+        id=item["id"],
+        active=item["active"],
+        funding=Funding(item["funding"]),
+        ids=Ids(item["ids"]),
+        interval=item["interval"],
+        burst=item["burst"],
+        markup=Decimal(item["markup"]),
+        providers=_optional_set(item, "providers"),
+        services=_optional_set(item, "services"),
+        origins=frozenset(item.get("origins", ())),
+        require_idempotency=item["require_idempotency"],
+        dedupe=item["dedupe"],
+    )
+
+
+def tenant_attributes(value: Tenant) -> Item:
+    """Return the attributes that describe a tenant, without its keys and its limiter's times."""
+    return {
+        "id": value.id,
+        "active": value.active,
+        "funding": value.funding.value,
+        "ids": value.ids.value,
+        **limits.settings(value.interval, value.burst),
+        "markup": str(value.markup),
+        "providers": None if value.providers is None else sorted(value.providers),
+        "services": None if value.services is None else sorted(value.services),
+        "origins": sorted(value.origins),
+        "require_idempotency": value.require_idempotency,
+        "dedupe": value.dedupe,
+    }
+
+
+def provider(item: Mapping[str, Any]) -> Provider:
+    """Return the provider that an item describes."""
+    return Provider(
+        slug=item["sk"],
+        number=item["number"],
+        dialect=item["dialect"],
+        url=item["url"],
+        interval=item["interval"],
+        burst=item["burst"],
+        concurrency=item.get("concurrency"),
+        batch=item["batch"],
+        currency=item["currency"],
+        fx=Decimal(item["fx"]),
+        quiet=item["quiet"],
+        exclusive_key=item["exclusive_key"],
+        enabled=item["enabled"],
+    )
+
+
+def provider_attributes(value: Provider) -> Item:
+    """Return the attributes that describe a provider."""
+    return {
+        "number": value.number,
+        "dialect": value.dialect,
+        "url": value.url,
+        "interval": value.interval,
+        "burst": value.burst,
+        "concurrency": value.concurrency,
+        "batch": value.batch,
+        "currency": value.currency,
+        "fx": str(value.fx),
+        "quiet": value.quiet,
+        "exclusive_key": value.exclusive_key,
+        "enabled": value.enabled,
+    }
+
+
+def _optional_set(item: Mapping[str, Any], name: str) -> frozenset[Any] | None:
+    return frozenset(item[name]) if name in item else None

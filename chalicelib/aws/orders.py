@@ -1,0 +1,341 @@
+"""The orders' journal in the table: who may move an order where, as conditions of transactions (design.md 4).
+
+An order's purchase is moved by the holder of its attempt's token alone; the sweeper may only turn an overdue SENDING
+into UNKNOWN. The money moves in the same transaction as the order, so that each movement happens once.
+"""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from chalicelib.actions import Placed
+from chalicelib.aws import wallet
+from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
+from chalicelib.errors import AlreadyBound, StoreBusy
+from chalicelib.model import MIN_ORDER_ID, Attempt, Funding, Order, OrderState, OrderStatus, Reading
+from chalicelib.ports import Acceptance, Accepted, Broke, Claimed
+
+OPEN_ORDERS, ORDERS_BY_TIME = "open-orders", "orders-by-time"
+# Drawing a free id out of 2^31 fails this often only if the tenant has used nearly all of them.
+_DRAWS = 8
+_NAMES = {"#attempt": "attempt", "#token": "token", "#state": "state"}
+
+
+class DynamoOrders:
+    """Orders in the table; see ``ports.Orders``."""
+
+    def __init__(self, table: Table) -> None:
+        """Use ``table``."""
+        self._table = table
+
+    # -- accepting -------------------------------------------------------------------------------------------------
+
+    def accept(self, order: Order, *, until: int) -> Acceptance:
+        """Store a SENDING order, hold its money and take its claim in one transaction."""
+        for _ in range(_DRAWS):
+            writes = [_new(order), *_claim(order), *wallet.hold(order)]
+            try:
+                self._table.transact(writes, until=until)
+            except TransactionRefused as refused:
+                taken = refused.failed.get(0)
+                if taken is not None and taken["attempt"]["token"] == order.attempt.token:
+                    return Accepted(order)  # our own write, whose reply was lost
+                if 0 not in refused.failed:
+                    return self._not_accepted(order, refused)
+                order = replace(order, id=MIN_ORDER_ID + secrets.randbelow(2**31 - MIN_ORDER_ID))
+            else:
+                return Accepted(order)
+        cause = "no free order id was found"
+        raise StoreBusy(cause)
+
+    def _not_accepted(self, order: Order, refused: TransactionRefused) -> Acceptance:
+        """Tell a taken claim from an empty wallet."""
+        if order.claim is None or 1 not in refused.failed:
+            return Broke()
+        claim = refused.failed[1]
+        first = self.get(order.tenant, claim["order"]) if claim else None
+        if first is None:
+            cause = "a claim without its order"
+            raise StoreBusy(cause)
+        return Claimed(first)
+
+    def claimed(self, tenant: str, claim: str) -> Order | None:
+        """Return the order that holds a claim."""
+        item = self._table.get(f"T#{tenant}", f"CLAIM#{claim}")
+        return None if item is None else self.get(tenant, item["order"])
+
+    # -- the attempt's holder --------------------------------------------------------------------------------------
+
+    def reattempt(self, order: Order, attempt: Attempt, *, until: int) -> Order | None:
+        """Replace a SENDING order's attempt, if it is still ours to send."""
+        write = Write(
+            *_key(order),
+            update="SET #attempt = :attempt ADD attempts :one",
+            condition="#attempt.#token = :token AND #state = :sending",
+            names=_NAMES,
+            values={
+                ":attempt": _attempt_item(attempt),
+                ":one": 1,
+                ":token": order.attempt.token,
+                ":sending": OrderState.SENDING.value,
+            },
+        )
+        try:
+            return _order(self._table.write(write, until=until))
+        except ConditionFailed as failure:
+            ours = failure.old is not None and failure.old["attempt"]["token"] == attempt.token
+            return _order(failure.old) if ours and failure.old else None
+
+    def place(self, order: Order, placed: Placed, *, until: int) -> bool:
+        """Record the purchase and spend the held money; False if the order is no longer this attempt's."""
+        order = replace(order, updated=self._table.clock.now())
+        move = _move(
+            order,
+            OrderState.PLACED,
+            {
+                "provider_order": placed.order,
+                "provider_charge": None if placed.charge is None else str(placed.charge),
+                "key_version": order.attempt.key_version,
+            },
+        )
+        binding = Write(
+            f"P#{order.provider}",
+            f"BOUND#{placed.order}",
+            put={"tenant": order.tenant, "order": order.id},
+            condition="attribute_not_exists(pk)",
+        )
+        try:
+            self._table.transact([move, binding, *wallet.capture(order)], until=until)
+        except TransactionRefused as refused:
+            bound = refused.failed.get(1)
+            if bound is not None and (bound["tenant"], bound["order"]) != (order.tenant, order.id):
+                cause = f"{order.provider} {placed.order}"
+                raise AlreadyBound(cause) from None
+            return _is(refused.failed.get(0), order, OrderState.PLACED)
+        return True
+
+    def reject(self, order: Order, refusal: Mapping[str, str] | None, *, until: int) -> bool:
+        """Record that nothing was bought and give the money back; without a ``refusal`` the claim is freed too."""
+        order = replace(order, updated=self._table.clock.now())
+        facts = {"refusal": dict(refusal) if refusal else None, "key_version": order.attempt.key_version}
+        writes = [_move(order, OrderState.REJECTED, facts), *wallet.release(order)]
+        if refusal is None and order.claim is not None:
+            writes.append(
+                Write(
+                    f"T#{order.tenant}",
+                    f"CLAIM#{order.claim}",
+                    condition="attribute_not_exists(pk) OR #order = :order",
+                    names={"#order": "order"},
+                    values={":order": order.id},
+                )
+            )
+        try:
+            self._table.transact(writes, until=until)
+        except TransactionRefused as refused:
+            return _is(refused.failed.get(0), order, OrderState.REJECTED)
+        return True
+
+    def lose(self, order: Order, evidence: str, *, until: int, provider_order: int | None = None) -> bool:
+        """Record that the outcome is not known (SENDING to UNKNOWN)."""
+        facts = {
+            "pending": True,
+            "evidence": [*order.evidence, evidence],
+            "pending_order": provider_order,
+            "key_version": order.attempt.key_version or None,
+        }
+        order = replace(order, updated=self._table.clock.now())
+        move = _move(order, OrderState.UNKNOWN, facts, sources="#state = :sending")
+        try:
+            self._table.write(move, until=until)
+        except ConditionFailed as failure:
+            return _is(failure.old, order, OrderState.UNKNOWN)
+        return True
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, tenant: str, order: int) -> Order | None:
+        """Return an order of a tenant."""
+        item = self._table.get(f"T#{tenant}", f"ORDER#{order}")
+        return None if item is None else _order(item)
+
+    def observe(self, order: Order, reading: Reading, *, until: int) -> None:
+        """Keep a status reading if it is newer than the stored one."""
+        write = Write(
+            *_key(order),
+            update="SET #reading = :reading",
+            condition="attribute_exists(pk) AND (attribute_not_exists(#reading) OR #reading.#at < :at)",
+            names={"#reading": "reading", "#at": "at"},
+            values={":reading": _reading_item(reading), ":at": reading.at},
+        )
+        try:
+            self._table.write(write, until=until)
+        except ConditionFailed:
+            return  # a neighbour has read later than we did
+
+    def of_tenant(self, tenant: str) -> Iterator[Order]:
+        """Yield a tenant's orders, newest first; the newest may be missing for a moment (an index)."""
+        items = self._table.query_index(
+            ORDERS_BY_TIME, "#owner = :owner", {":owner": tenant}, names={"#owner": "owner"}, newest=True
+        )
+        yield from (_order(item) for item in items)
+
+    def overdue(self, before: int) -> Iterator[Order]:
+        """Yield the SENDING orders whose ``send_by`` is before a time; the index may lag, the orders do not."""
+        values = {":open": OrderState.SENDING.value, ":before": before}
+        for key in self._table.query_index(
+            OPEN_ORDERS, "#open = :open AND due < :before", values, names={"#open": "open"}
+        ):
+            item = self._table.get(key["pk"], key["sk"])
+            if item is not None and item["state"] == OrderState.SENDING and item["due"] < before:
+                yield _order(item)
+
+
+def _key(order: Order) -> tuple[str, str]:
+    return f"T#{order.tenant}", f"ORDER#{order.id}"
+
+
+def _new(order: Order) -> Write:
+    return Write(*_key(order), put=_item(order), condition="attribute_not_exists(pk)")
+
+
+def _claim(order: Order) -> list[Write]:
+    if order.claim is None:
+        return []
+    condition, values = "attribute_not_exists(pk)", {}
+    if order.claim_window is not None:
+        condition, values = "attribute_not_exists(pk) OR #at < :since", {":since": order.created - order.claim_window}
+    return [
+        Write(
+            f"T#{order.tenant}",
+            f"CLAIM#{order.claim}",
+            put={"order": order.id, "at": order.created},
+            condition=condition,
+            names={"#at": "at"} if values else {},
+            values=values,
+        )
+    ]
+
+
+def _move(
+    order: Order, state: OrderState, facts: Mapping[str, Any], *, sources: str = "#state IN (:sending, :unknown)"
+) -> Write:
+    """Return the write by which the attempt's holder moves an order on."""
+    given = {name: value for name, value in facts.items() if value is not None}
+    is_open = state is OrderState.UNKNOWN
+    assignments = ["#state = :state", "updated = :updated", *(f"#f_{name} = :f_{name}" for name in given)]
+    assignments += ["#open = :state"] if is_open else []
+    values = {
+        ":state": state.value,
+        ":updated": order.updated,
+        ":token": order.attempt.token,
+        ":sending": OrderState.SENDING.value,
+        **{f":f_{name}": value for name, value in given.items()},
+    }
+    if ":unknown" in sources:
+        values[":unknown"] = OrderState.UNKNOWN.value
+    return Write(
+        *_key(order),
+        update="SET " + ", ".join(assignments) + ("" if is_open else " REMOVE #open, due"),
+        condition=f"#attempt.#token = :token AND {sources}",
+        names={**_NAMES, "#open": "open", **{f"#f_{name}": name for name in given}},
+        values=values,
+    )
+
+
+def _is(item: Item | None, order: Order, state: OrderState) -> bool:
+    """Say whether a refused write had in fact been applied by an earlier try whose reply was lost."""
+    return item is not None and item["attempt"]["token"] == order.attempt.token and item["state"] == state
+
+
+def _attempt_item(attempt: Attempt) -> Item:
+    return {"token": attempt.token, "send_by": attempt.send_by, "key_version": attempt.key_version}
+
+
+def _reading_item(reading: Reading) -> Item:
+    counts = {"start_count": reading.start_count, "remains": reading.remains}
+    return {
+        "status": reading.status.value,
+        "at": reading.at,
+        **{name: count for name, count in counts.items() if count is not None},
+    }
+
+
+def _item(order: Order) -> Item:
+    return {
+        "id": order.id,
+        "owner": order.tenant,
+        "client": order.client,
+        "provider": order.provider,
+        "service": order.service,
+        "public_service": order.public_service,
+        "link": order.link,
+        "quantity": order.quantity,
+        "runs": order.runs,
+        "interval": order.interval,
+        "charge": order.charge,
+        "funding": order.funding.value,
+        "state": order.state.value,
+        "open": order.state.value,
+        "due": order.attempt.send_by,
+        "attempt": _attempt_item(order.attempt),
+        "attempts": order.attempts,
+        "created": _sortable(order.created),
+        "created_at": order.created,
+        "updated": order.updated,
+        "fingerprint": order.fingerprint,
+        "claim": order.claim,
+        "claim_window": order.claim_window,
+        "idempotency_key": order.idempotency_key,
+        "extra": dict(order.extra) or None,
+    }
+
+
+def _sortable(at: int) -> str:
+    return datetime.fromtimestamp(at / 1_000_000, UTC).isoformat(timespec="microseconds")
+
+
+def _order(item: Item) -> Order:
+    attempt, reading = item["attempt"], item.get("reading")
+    return Order(
+        id=item["id"],
+        tenant=item["owner"],
+        client=item["client"],
+        provider=item["provider"],
+        service=item["service"],
+        public_service=item["public_service"],
+        link=item["link"],
+        quantity=item["quantity"],
+        runs=item.get("runs"),
+        interval=item.get("interval"),
+        charge=item["charge"],
+        funding=Funding(item["funding"]),
+        state=OrderState(item["state"]),
+        attempt=Attempt(
+            token=attempt["token"],
+            send_by=attempt["send_by"],
+            key_version=item.get("key_version", attempt["key_version"]),
+        ),
+        attempts=item["attempts"],
+        created=item["created_at"],
+        updated=item["updated"],
+        fingerprint=item["fingerprint"],
+        claim=item.get("claim"),
+        claim_window=item.get("claim_window"),
+        idempotency_key=item.get("idempotency_key"),
+        extra=item.get("extra", {}),
+        provider_order=item.get("provider_order"),
+        pending_order=item.get("pending_order"),
+        pending=item.get("pending", False),
+        reading=None
+        if reading is None
+        else Reading(
+            status=OrderStatus(reading["status"]),
+            start_count=reading.get("start_count"),
+            remains=reading.get("remains"),
+            at=reading["at"],
+        ),
+        evidence=tuple(item.get("evidence", ())),
+        refusal=item.get("refusal"),
+    )

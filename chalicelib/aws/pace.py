@@ -1,0 +1,86 @@
+"""The providers' own limits: a slot is reserved by one conditional update and then waited for."""
+
+from chalicelib.aws import limits
+from chalicelib.aws.table import ConditionFailed, Item, Table, Write
+from chalicelib.errors import StoreBusy, Unavailable
+from chalicelib.log import logger
+from chalicelib.model import Provider
+
+# A process that died holds its share of a provider's concurrency no longer than this, in µs: no request lives longer.
+LEASE = 30_000_000
+_POLL = 0.1
+
+
+class DynamoPace:
+    """Slots at providers; see ``ports.Pace``."""
+
+    def __init__(self, table: Table) -> None:
+        """Use ``table``."""
+        self._table = table
+        self._full_at: dict[str, int] = {}
+
+    def reserve(self, provider: Provider, *, holder: str, latest: int) -> int | None:
+        """Reserve the next slot for a call, not after ``latest``; return its time, or None if all are taken."""
+        clock = self._table.clock
+        while True:
+            now = clock.now()
+            full = self._full_at.get(provider.slug, 0) < now
+            try:
+                item = self._table.write(_reservation(provider, holder, now, latest, full=full), until=latest)
+            except ConditionFailed as failure:
+                item = failure.old or {}
+                if not item:
+                    cause = "the provider has no limiter"
+                    raise Unavailable(cause) from None
+            except StoreBusy:
+                return None
+            else:
+                self._full_at[provider.slug] = item["tat"]
+                return now if full else max(now, item["gate"] - item["interval"])
+            if _crowded(item):
+                self._table.clock.sleep(_POLL)
+                self._evict(provider, item, now)
+            elif item["tat"] >= now and item["gate"] > latest:
+                return None
+            self._full_at[provider.slug] = item["tat"]
+            if clock.now() >= latest:
+                return None
+
+    def release(self, provider: Provider, *, holder: str) -> None:
+        """Give back the concurrency that a reservation took; a lost release ends with its lease."""
+        write = Write(
+            f"P#{provider.slug}",
+            "PACE",
+            update="REMOVE #inflight.#holder",
+            condition="attribute_exists(pk)",
+            names={"#inflight": "inflight", "#holder": holder},
+        )
+        try:
+            self._table.write(write)
+        except StoreBusy:
+            # Whoever called has an answer to take care of, which matters more.
+            logger.warning("concurrency not released", extra={"facts": {"provider": provider.slug}})
+
+    def _evict(self, provider: Provider, item: Item, now: int) -> None:
+        """Drop leases whose holders are gone."""
+        for holder, end in item["inflight"].items():
+            if end <= now:
+                self.release(provider, holder=holder)
+
+
+def _crowded(item: Item) -> bool:
+    limit = item.get("concurrency")
+    return limit is not None and len(item["inflight"]) >= limit
+
+
+def _reservation(provider: Provider, holder: str, now: int, latest: int, *, full: bool) -> Write:
+    update = limits.RESTART if full else limits.ADVANCE
+    condition = limits.FULL if full else limits.FILLING
+    names = limits.names(full=full)
+    values: Item = {":now": now} if full else {":now": now, ":latest": latest}
+    if provider.concurrency is not None:
+        update += ", #inflight.#holder = :lease"
+        condition += " AND size(#inflight) < #concurrency"
+        names |= {"#inflight": "inflight", "#holder": holder, "#concurrency": "concurrency"}
+        values[":lease"] = latest + LEASE
+    return Write(f"P#{provider.slug}", "PACE", update=update, condition=condition, names=names, values=values)

@@ -1,0 +1,121 @@
+"""The tenants' money: a wallet item and a ledger of movements, each written once, always in one transaction.
+
+``available`` is the sum of the ledger's ``available`` column, ``held`` that of its ``held`` column. A hold moves the
+charge from the one to the other, a capture takes it out of ``held``, a release moves it back.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from chalicelib.aws.table import Item, Table, TransactionRefused, Write
+from chalicelib.errors import PanelgateError
+from chalicelib.model import Order
+
+
+class ReferenceReused(PanelgateError):
+    """A credit's reference was used before for another amount."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balances:
+    """A wallet in micro-USD; ``held`` belongs to orders whose outcome is not known yet."""
+
+    available: int
+    held: int
+
+
+class DynamoWallet:
+    """Wallets in the table; see ``ports.Wallet``."""
+
+    def __init__(self, table: Table) -> None:
+        """Use ``table``."""
+        self._table = table
+
+    def available(self, tenant: str) -> int:
+        """Return the balance in micro-USD without held money."""
+        return self.balances(tenant).available
+
+    def balances(self, tenant: str) -> Balances:
+        """Return what a tenant has; a tenant without a wallet has nothing."""
+        item = self._table.get(f"T#{tenant}", "WALLET") or {}
+        return Balances(item.get("available", 0), item.get("held", 0))
+
+    def ledger(self, tenant: str) -> Iterator[Item]:
+        """Yield the movements of a wallet: ``kind``, ``id``, ``available``, ``held``, ``at``."""
+        yield from self._table.query(f"T#{tenant}", "LEDGER#")
+
+    def credit(self, tenant: str, amount: int, *, reference: str) -> bool:
+        """Add money once per reference.
+
+        Args:
+            tenant: whose wallet.
+            amount: micro-USD, more than 0.
+            reference: what tells this payment from all others.
+
+        Returns:
+            Whether it was added now; False if this very credit had been made before.
+
+        Raises:
+            ReferenceReused: the reference stands for another amount.
+        """
+        writes = [
+            _entry(tenant, "CREDIT", reference, self._table.clock.now(), available=amount),
+            Write(
+                f"T#{tenant}",
+                "WALLET",
+                update="SET #available = if_not_exists(#available, :zero) + :amount,"
+                " #held = if_not_exists(#held, :zero)",
+                names={"#available": "available", "#held": "held"},
+                values={":amount": amount, ":zero": 0},
+            ),
+        ]
+        try:
+            self._table.transact(writes)
+        except TransactionRefused as refused:
+            earlier = refused.failed.get(0)
+            if earlier is None or earlier["available"] != amount:
+                msg = "this reference was used before for another amount"
+                raise ReferenceReused(msg) from None
+            return False
+        return True
+
+
+def hold(order: Order) -> list[Write]:
+    """Return the writes that keep an order's charge back; the first one's condition is that there is enough."""
+    return _movement(order, "HOLD", available=-order.hold, held=order.hold)
+
+
+def capture(order: Order) -> list[Write]:
+    """Return the writes that spend what an order holds."""
+    return _movement(order, "CAPTURE", available=0, held=-order.hold)
+
+
+def release(order: Order) -> list[Write]:
+    """Return the writes that give back what an order holds."""
+    return _movement(order, "RELEASE", available=order.hold, held=-order.hold)
+
+
+def _movement(order: Order, kind: str, *, available: int, held: int) -> list[Write]:
+    if not order.hold:
+        return []
+    moved, source = ("held", -held) if held < 0 else ("available", -available)
+    return [
+        Write(
+            f"T#{order.tenant}",
+            "WALLET",
+            update="SET #available = #available + :available, #held = #held + :held",
+            condition=f"#{moved} >= :source",
+            names={"#available": "available", "#held": "held"},
+            values={":available": available, ":held": held, ":source": source},
+        ),
+        _entry(order.tenant, kind, str(order.id), order.updated, available=available, held=held),
+    ]
+
+
+def _entry(tenant: str, kind: str, name: str, at: int, *, available: int, held: int = 0) -> Write:  # noqa: PLR0913
+    return Write(
+        f"T#{tenant}",
+        f"LEDGER#{kind}#{name}",
+        put={"kind": kind.lower(), "id": name, "available": available, "held": held, "at": at},
+        condition="attribute_not_exists(pk)",
+    )

@@ -1,0 +1,182 @@
+"""What the gateway asks of the world: small Protocols that the adapters satisfy by their shape.
+
+Times are epoch microseconds unless a name says otherwise; money is in micro-USD. Every method may raise
+``errors.StoreBusy`` when the store does not come to a decision before ``until``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from chalicelib.actions import Placed
+from chalicelib.keys import ClientKey, ProviderKey
+from chalicelib.model import Attempt, Order, Provider, Quota, Reading, Scope, Service, Tenant
+from chalicelib.panels.dialect import Reply, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time as the gateway knows it; ``sleep`` takes seconds. Tests hand in their own."""
+
+    now: Callable[[], int]
+    sleep: Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The key is good and the tenant's limit has room."""
+
+    tenant: Tenant
+    scope: Scope
+    quota: Quota
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The key is good; the tenant's limit has no room before ``retry_at``."""
+
+    quota: Quota
+    retry_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """The key is good; the tenant is suspended."""
+
+    quota: Quota
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """No such key: unknown, wrong, revoked and expired look alike."""
+
+
+Admission = Admitted | Throttled | Suspended | Stranger
+
+
+class Directory(Protocol):
+    """Tenants, their client keys and limits, and the providers."""
+
+    def admit(self, key: ClientKey, *, now: int) -> Admission:
+        """Authenticate a client key and take one request from its tenant's limit, in one conditional update."""
+
+    def providers(self) -> Mapping[str, Provider]:
+        """Return all providers by slug; the answer may be up to 30 s old."""
+
+    def origin_listed(self, origin: str) -> bool:
+        """Say whether an active tenant lists this web origin."""
+
+
+class Pace(Protocol):
+    """The providers' own limits."""
+
+    def reserve(self, provider: Provider, *, holder: str, latest: int) -> int | None:
+        """Reserve the next slot for a call, not after ``latest``; return its time, or None if all are taken."""
+
+    def release(self, provider: Provider, *, holder: str) -> None:
+        """Give back the concurrency that a reservation took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The order is stored, its money held, its claim taken."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Another order holds the claim."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    """The wallet does not hold the charge."""
+
+
+Acceptance = Accepted | Claimed | Broke
+
+
+class Orders(Protocol):
+    """The orders' journal; see design.md 4 for the states and who may move them."""
+
+    def accept(self, order: Order, *, until: int) -> Acceptance:
+        """Store a SENDING order, hold its money and take its claim in one transaction.
+
+        The id of the order may be changed to a free one.
+        """
+
+    def claimed(self, tenant: str, claim: str) -> Order | None:
+        """Return the order that holds a claim."""
+
+    def reattempt(self, order: Order, attempt: Attempt, *, until: int) -> Order | None:
+        """Replace a SENDING order's attempt, if it is still ours to send."""
+
+    def place(self, order: Order, placed: Placed, *, until: int) -> bool:
+        """Record the purchase and spend the held money; False if the order is no longer this attempt's.
+
+        Raises:
+            AlreadyBound: the provider's order belongs to another order of ours.
+        """
+
+    def reject(self, order: Order, refusal: Mapping[str, str] | None, *, until: int) -> bool:
+        """Record that nothing was bought and give the money back; without a ``refusal`` the claim is freed too."""
+
+    def lose(self, order: Order, evidence: str, *, until: int, provider_order: int | None = None) -> bool:
+        """Record that the outcome is not known (SENDING to UNKNOWN)."""
+
+    def get(self, tenant: str, order: int) -> Order | None:
+        """Return an order of a tenant."""
+
+    def observe(self, order: Order, reading: Reading, *, until: int) -> None:
+        """Keep a status reading if it is newer than the stored one."""
+
+
+class Wallet(Protocol):
+    """The tenants' money."""
+
+    def available(self, tenant: str) -> int:
+        """Return the balance in micro-USD without held money."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A provider's catalog as last synced; ``version`` changes whenever its content does."""
+
+    version: str
+    services: Sequence[Service]
+
+
+class Catalog(Protocol):
+    """The services of the providers."""
+
+    def service(self, provider: str, service: int) -> Service | None:
+        """Return one service, active or not; the answer may be up to 30 s old."""
+
+    def listings(self, providers: Iterable[str]) -> Mapping[str, Listing]:
+        """Return the catalogs of the providers that have one."""
+
+
+class Vault(Protocol):
+    """The provider keys."""
+
+    def key(self, provider: str, *, fresh: bool = False) -> ProviderKey:
+        """Return the current key; ``fresh`` passes by the container's cache.
+
+        Raises:
+            Unavailable: there is no key to be had.
+        """
+
+
+class Sender(Protocol):
+    """The one way to a panel; see ``upstream``."""
+
+    def send(self, url: str, request: Request, *, deadline: float, send_by: float | None = None) -> Reply:
+        """Send a request; ``deadline`` and ``send_by`` in epoch seconds.
+
+        Raises:
+            NeverSent: nothing left this machine.
+            AnswerLost: something did, and no whole reply came back.
+        """

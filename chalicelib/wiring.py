@@ -1,0 +1,89 @@
+"""The composition root: settings and AWS clients become the gateway, once per container."""
+
+import os
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from chalicelib.aws.catalog import DynamoCatalog
+from chalicelib.aws.directory import DynamoDirectory
+from chalicelib.aws.orders import DynamoOrders
+from chalicelib.aws.pace import DynamoPace
+from chalicelib.aws.table import Table
+from chalicelib.aws.vault import SecretsVault
+from chalicelib.aws.wallet import DynamoWallet
+from chalicelib.calling import Caller
+from chalicelib.gateway import Gateway
+from chalicelib.ports import Clock
+from chalicelib.ports import Sender as SenderPort
+from chalicelib.settings import Settings
+from chalicelib.upstream import Sender
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_secretsmanager import SecretsManagerClient
+
+# Retries belong to `aws.table` alone (reliability.md 4.5). One try of DynamoDB must leave time for another inside a
+# request; Secrets Manager may take up to a second on its first answer.
+_DYNAMODB = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 1})
+_SECRETS = Config(connect_timeout=1, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 2})
+
+SYSTEM_CLOCK = Clock(now=lambda: time.time_ns() // 1000, sleep=time.sleep)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything of one stage, wired."""
+
+    settings: Settings
+    clock: Clock
+    table: Table
+    directory: DynamoDirectory
+    orders: DynamoOrders
+    wallet: DynamoWallet
+    catalog: DynamoCatalog
+    vault: SecretsVault
+    sender: SenderPort
+    caller: Caller
+    gateway: Gateway
+
+
+def build(settings: Settings, *, session: boto3.Session | None = None, endpoint: str | None = None) -> Parts:
+    """Wire a stage.
+
+    Args:
+        settings: of the stage.
+        session: AWS credentials and region; the environment's by default.
+        endpoint: URL of an emulated AWS; by default that of the environment, or AWS itself.
+    """
+    session = session or boto3.Session()
+    dynamodb = session.client("dynamodb", endpoint_url=endpoint, config=_DYNAMODB)
+    secrets = session.client("secretsmanager", endpoint_url=endpoint, config=_SECRETS)
+    return assemble(settings, dynamodb, secrets, Sender(allow_loopback=settings.local), SYSTEM_CLOCK)
+
+
+def assemble(
+    settings: Settings,
+    dynamodb: "DynamoDBClient",
+    secrets: "SecretsManagerClient",
+    sender: SenderPort,
+    clock: Clock,
+) -> Parts:
+    """Wire a stage from what reaches out of the process: its clients, its sender and its clock."""
+    table = Table(dynamodb, settings.table, clock)
+    directory, orders = DynamoDirectory(table), DynamoOrders(table)
+    wallet, catalog = DynamoWallet(table), DynamoCatalog(table)
+    vault = SecretsVault(secrets, settings, clock)
+    caller = Caller(DynamoPace(table), vault, sender, clock)
+    gateway = Gateway(directory, orders, wallet, catalog, caller, clock)
+    return Parts(settings, clock, table, directory, orders, wallet, catalog, vault, sender, caller, gateway)
+
+
+@cache
+def parts() -> Parts:
+    """Return this container's parts, wired at first use from its environment."""
+    return build(Settings.from_environment(os.environ))

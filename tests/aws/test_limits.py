@@ -1,0 +1,126 @@
+"""The tenant's limit: exactly burst + rate × time, over all containers."""
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chalicelib.keys import parse_client_key
+from chalicelib.model import Tenant
+from chalicelib.ports import Admitted, Suspended, Throttled
+from chalicelib.settings import Settings
+from chalicelib.wiring import SYSTEM_CLOCK, assemble
+from tests.conftest import aws_client
+from tests.world import SECOND, PretendPanel, World
+
+INTERVAL, BURST = 20_000, 10  # 50/s
+
+
+def _hammer(endpoint: str, stage: str, key_text: str, calls: int) -> list[int]:
+    """Ask for admission from eight threads of a container of its own; return when it was granted, in µs."""
+    parts = assemble(
+        Settings(stage),
+        aws_client("dynamodb", endpoint),
+        aws_client("secretsmanager", endpoint),
+        PretendPanel(),
+        SYSTEM_CLOCK,
+    )
+    key = parse_client_key(key_text)
+    assert key is not None
+
+    def call(_: int) -> int | None:
+        now = SYSTEM_CLOCK.now()
+        return now if isinstance(parts.directory.admit(key, now=now), Admitted) else None
+
+    with ThreadPoolExecutor(8) as threads:
+        return [at for at in threads.map(call, range(calls)) if at is not None]
+
+
+def test_200_concurrent_requests_never_pass_burst_and_rate(world: World, emulator: str) -> None:
+    key = world.add_tenant(Tenant(id="busy", interval=INTERVAL, burst=BURST))
+    stage = world.parts.settings.stage
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as processes:
+        granted = sorted(
+            at for part in processes.map(_hammer, [emulator] * 4, [stage] * 4, [key] * 4, [50] * 4) for at in part
+        )
+
+    assert len(granted) >= BURST, "the burst was there to be had"
+    for first in range(len(granted)):
+        for last in range(first, len(granted)):
+            window = granted[last] - granted[first]
+            assert last - first + 1 <= BURST + window / INTERVAL, "more were let in than the limit has"
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    interval=st.sampled_from([1, 1000, 333_333, SECOND]),
+    burst=st.integers(1, 5),
+    gaps=st.lists(st.integers(0, 2 * SECOND), min_size=1, max_size=12),
+)
+def test_the_limit_is_the_textbooks(world: World, interval: int, burst: int, gaps: list[int]) -> None:
+    name = f"t{time.monotonic_ns()}"
+    key = parse_client_key(world.add_tenant(Tenant(id=name, interval=interval, burst=burst), credit=0))
+    assert key is not None
+    full_at = world.time.at
+    for gap in gaps:
+        world.time.at += gap
+        now = world.time.at
+        admission = world.parts.directory.admit(key, now=now)
+        fits = max(full_at, now) + interval - now <= burst * interval
+        assert isinstance(admission, Admitted) is fits
+        if fits:
+            full_at = max(full_at, now) + interval
+            assert isinstance(admission, Admitted)
+            assert admission.quota.reset == full_at - now
+            assert admission.quota.remaining == (burst * interval - (full_at - now)) // interval
+        else:
+            assert isinstance(admission, Throttled)
+            assert admission.retry_at == full_at - (burst - 1) * interval
+
+
+def test_a_new_limit_holds_at_once_and_lends_no_second_burst(world: World) -> None:
+    tenant = world.registry.tenant("acme")
+    for _ in range(20):
+        world.session()
+    world.registry.set_tenant(replace(tenant, interval=SECOND, burst=5))
+    key = parse_client_key(world.key)
+    assert key is not None
+    assert isinstance(world.parts.directory.admit(key, now=world.time.at), Throttled)
+    world.time.sleep(1)
+    assert isinstance(world.parts.directory.admit(key, now=world.time.at), Admitted)
+    assert isinstance(world.parts.directory.admit(key, now=world.time.at), Throttled)
+
+
+def test_a_refused_key_costs_the_tenant_nothing(world: World) -> None:
+    wrong = parse_client_key(world.add_tenant(Tenant(id="other")))
+    assert wrong is not None
+    stolen = replace(wrong, tenant="acme")
+    for _ in range(30):
+        assert not isinstance(world.parts.directory.admit(stolen, now=world.time.at), Admitted | Throttled | Suspended)
+    assert world.session().quota.remaining == 19
+
+
+@pytest.mark.parametrize("calls", [1, 5])
+def test_an_admission_takes_one_round_trip(world: World, calls: int) -> None:
+    counted = CountedClient(world.parts.table.client)
+    parts = world.twin(dynamodb=counted)
+    world.session(parts=parts)
+    counted.calls = 0
+    for _ in range(calls):
+        world.session(parts=parts)
+    assert counted.calls <= calls + 1, "only the turn of the window costs a second one"
+
+
+class CountedClient:
+    """Counts the calls of a client."""
+
+    def __init__(self, client: object) -> None:
+        self.client, self.calls = client, 0
+
+    def __getattr__(self, name: str) -> object:
+        self.calls += 1
+        return getattr(self.client, name)

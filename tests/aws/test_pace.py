@@ -1,0 +1,128 @@
+"""The provider's own limit: slots are reserved, waited for, and never given out faster than it allows."""
+
+import threading
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+
+from chalicelib.aws.pace import LEASE, DynamoPace
+from chalicelib.errors import Code, Refusal
+from chalicelib.model import Provider
+from tests.world import LINK, SECOND, World
+
+
+@pytest.fixture
+def slow(world: World) -> Provider:
+    return world.add_provider(
+        Provider(slug="slow", number=0, dialect="perfectpanel", url="https://slow.test/", interval=SECOND, burst=1)
+    )
+
+
+def test_slots_are_an_interval_apart(world: World, slow: Provider) -> None:
+    pace, start = DynamoPace(world.parts.table), world.time.at
+    slots = [pace.reserve(slow, holder=str(n), latest=start + 10 * SECOND) for n in range(4)]
+    assert slots == [start + n * SECOND for n in range(4)]
+
+
+def test_no_slot_is_given_after_the_latest(world: World, slow: Provider) -> None:
+    pace, start = DynamoPace(world.parts.table), world.time.at
+    slots = [pace.reserve(slow, holder=str(n), latest=start + 2 * SECOND) for n in range(5)]
+    assert slots == [start, start + SECOND, start + 2 * SECOND, None, None]
+
+
+def test_slots_of_many_containers_are_an_interval_apart(world: World, slow: Provider) -> None:
+    slots: list[int | None] = []
+
+    def reserve(n: int) -> None:
+        pace = DynamoPace(world.twin().table)
+        slots.append(pace.reserve(slow, holder=str(n), latest=world.time.at + 60 * SECOND))
+
+    threads = [threading.Thread(target=reserve, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    given = sorted(slot for slot in slots if slot is not None)
+    assert len(given) == 12
+    assert all(later - earlier >= SECOND for earlier, later in pairwise(given))
+
+
+def test_spends_wait_for_their_slot_and_are_refused_unsent_when_there_is_none(world: World, slow: Provider) -> None:
+    service = 1000 + slow.number
+    before = world.time.at
+    world.add(service=service)
+    world.add(service=service)
+    assert world.time.at - before == SECOND, "the second one waited"
+
+    pace = DynamoPace(world.parts.table)
+    for n in range(30):
+        pace.reserve(slow, holder=str(n), latest=world.time.at + 60 * SECOND)
+    with pytest.raises(Refusal) as refused:
+        world.add(service=service, link=LINK)
+    assert refused.value.code is Code.SERVICE_UNAVAILABLE
+    assert len(world.panel.purchases) == 2
+    assert world.money() == (100 * SECOND - 2 * 900_000, 0)
+
+
+def test_a_read_does_not_wait_long_but_answers_what_it_last_knew(world: World, slow: Provider) -> None:
+    order = world.add(service=1000 + slow.number).order
+    pace = DynamoPace(world.parts.table)
+    for n in range(10):
+        pace.reserve(slow, holder=str(n), latest=world.time.at + 60 * SECOND)
+    before = world.time.at
+    assert world.status(order).stale
+    assert world.time.at - before <= 2 * SECOND
+
+
+def test_concurrency_is_held_until_released_or_its_lease_ends(world: World) -> None:
+    narrow = world.add_provider(
+        Provider(slug="narrow", number=0, dialect="perfectpanel", url="https://narrow.test/", concurrency=2)
+    )
+    pace = DynamoPace(world.parts.table)
+    latest = world.time.at + SECOND
+    assert pace.reserve(narrow, holder="a", latest=latest) is not None
+    assert pace.reserve(narrow, holder="b", latest=latest) is not None
+    assert pace.reserve(narrow, holder="c", latest=latest) is None
+    pace.release(narrow, holder="a")
+    assert pace.reserve(narrow, holder="c", latest=world.time.at + SECOND) is not None
+    world.time.at += LEASE + 2 * SECOND
+    assert pace.reserve(narrow, holder="d", latest=world.time.at + SECOND) is not None
+
+
+def test_a_call_gives_its_concurrency_back(world: World) -> None:
+    narrow = world.add_provider(
+        Provider(slug="narrow", number=0, dialect="perfectpanel", url="https://narrow.test/", concurrency=1)
+    )
+    for _ in range(3):
+        world.add(service=1000 + narrow.number)
+    assert len(world.panel.purchases) == 3
+
+
+def test_a_purchase_is_recorded_even_if_its_concurrency_is_not_released(world: World) -> None:
+    narrow = world.add_provider(
+        Provider(slug="narrow", number=0, dialect="perfectpanel", url="https://narrow.test/", concurrency=1)
+    )
+    real = world.parts.table.client
+
+    class NeverReleases:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def update_item(self, **request: Any) -> Any:
+            if request["UpdateExpression"].startswith("REMOVE #inflight"):
+                raise ReadTimeoutError(endpoint_url="http://store")
+            return real.update_item(**request)
+
+    receipt = world.add(service=1000 + narrow.number, parts=world.twin(dynamodb=NeverReleases()))
+    assert not receipt.pending
+    assert world.money() == (100 * SECOND - 900_000, 0)
+
+
+def test_a_changed_limit_starts_with_nothing_to_spend(world: World, slow: Provider) -> None:
+    pace = DynamoPace(world.parts.table)
+    world.registry.set_provider(replace(slow, interval=SECOND // 2, burst=3))
+    assert pace.reserve(slow, holder="a", latest=world.time.at) is None
+    assert pace.reserve(slow, holder="b", latest=world.time.at + SECOND) == world.time.at + SECOND // 2

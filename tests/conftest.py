@@ -1,0 +1,113 @@
+"""What all tests share: an emulated AWS in a process of its own, and a stage in it that belongs to one test."""
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+import yaml
+from botocore.config import Config
+
+from tests.world import REGION, World
+
+ROOT = Path(__file__).parent.parent
+_numbers = itertools.count(1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of an empty emulated AWS that ends with the tests."""
+    port, folder = free_port(), tmp_path_factory.mktemp("emulator")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "DOCKER_HOST": "tcp://127.0.0.1:1",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - both files are ours
+            [ROOT / ".venv-emulator/bin/python", "-P", ROOT / "cli/emulator.py"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _await(url, process)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _await(url: str, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(600):
+        try:
+            httpx.get(url, timeout=2, trust_env=False)
+        except httpx.HTTPError:
+            assert process.poll() is None, "the emulator ended at its start"
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("the emulator did not start within 30 s")
+
+
+def aws_client(service: str, endpoint: str) -> Any:
+    """Return a client of the emulated AWS, without retries."""
+    session: Any = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+    return session.client(service, endpoint_url=endpoint, config=Config(retries={"total_max_attempts": 1}))
+
+
+def table_schema() -> dict[str, Any]:
+    """Return the table of the stateful stack, as CreateTable takes it."""
+    template = yaml.safe_load((ROOT / "infra/data.yaml").read_text())
+    properties = template["Resources"]["Table"]["Properties"]
+    kept = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
+    return {name: properties[name] for name in kept}
+
+
+@pytest.fixture
+def stage_name(worker_id: str) -> str:
+    return f"t{os.getpid()}-{worker_id}-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def dynamodb(emulator: str) -> Any:
+    return aws_client("dynamodb", emulator)
+
+
+@pytest.fixture(scope="session")
+def secrets_manager(emulator: str) -> Any:
+    return aws_client("secretsmanager", emulator)
+
+
+@pytest.fixture
+def world(stage_name: str, dynamodb: Any, secrets_manager: Any) -> Iterator[World]:
+    """Return a stage of this test's own: a table, one provider `smosale` with a pretend panel, and a tenant."""
+    dynamodb.create_table(TableName=f"panelgate-{stage_name}", **table_schema())
+    yield World.new(stage_name, dynamodb, secrets_manager)
+    dynamodb.delete_table(TableName=f"panelgate-{stage_name}")
+
+
+if sys.platform != "linux":
+    pytest.exit("the tests need Linux: the emulator stops and continues processes")
