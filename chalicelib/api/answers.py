@@ -1,0 +1,154 @@
+"""What every answer of ours shares: exact JSON, the request's id, the limit's headers, CORS, and the error rendering.
+
+``serve`` is the way of each call, v2 or v3 alike; a ``Face`` says how the one or the other reads and words things.
+"""
+
+import secrets
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import simplejson
+from chalice.app import Response
+
+from chalicelib.api.reading import Envelope, Incoming
+from chalicelib.commands import read_action, read_command
+from chalicelib.errors import Code, Refusal, StoreBusy
+from chalicelib.gateway import Credentials, Deadline, Denied, Gateway, Result, Session
+from chalicelib.log import logger, request_id
+from chalicelib.model import Quota
+
+# A panel is asked until 25 s after the request reached API Gateway, which gives up after 29 s, and until 2 s before
+# Lambda's own end; both in µs.
+_ASK_TIME = 25_000_000
+_LAMBDA_MARGIN = 2_000_000
+_SECOND = 1_000_000
+EXPOSED = "ETag, Idempotent-Replayed, Link, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A rendered answer, still without the headers that all share."""
+
+    status: int
+    body: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """How one version of the API reads and words things.
+
+    Attributes:
+        read: takes the key and the fields from a request.
+        render: words a result.
+        refuse: words a refusal.
+        cors: whether web pages may read the answers.
+    """
+
+    read: Callable[[Incoming], Envelope]
+    render: Callable[[Result, Incoming], Answer]
+    refuse: Callable[[Refusal], Answer]
+    cors: bool
+
+
+def begin() -> None:
+    """Give the request that is served now an id of ours: AWS's own ids are not for callers."""
+    request_id.set(f"req_{secrets.token_hex(12)}")
+
+
+def serve(face: Face, incoming: Incoming, gateway: Gateway) -> Response:
+    """Answer one call."""
+    begin()
+    session: Session | Denied | None = None
+    try:
+        envelope = face.read(incoming)
+        origin = incoming.headers.get("origin") if face.cors else None
+        session = gateway.admit(Credentials(envelope.key, incoming.address, origin), _deadline(incoming))
+        if isinstance(session, Denied):
+            raise session.refusal  # noqa: TRY301 - one place words all refusals
+        answer = face.render(_execute(gateway, session, envelope), incoming)
+    except Refusal as refusal:
+        answer = face.refuse(refusal)
+    except StoreBusy as error:
+        logger.warning("store busy", extra={"facts": {"cause": str(error)}})
+        answer = face.refuse(Refusal(Code.SERVICE_UNAVAILABLE, "Service temporarily unavailable", retry_after=2))
+    except Exception as error:  # noqa: BLE001 - the outermost edge: told to the log, never to the caller
+        log_defect(error)
+        answer = face.refuse(Refusal(Code.INTERNAL, "Something went wrong on our side"))
+    cors = _cors(gateway, incoming, session) if face.cors else {}
+    return respond(answer, {**cors, **_limit_headers(None if session is None else session.quota)})
+
+
+def _execute(gateway: Gateway, session: Session, envelope: Envelope) -> Result:
+    action = read_action(envelope.fields.get("action"))
+    gateway.authorize(session, action)
+    return gateway.execute(session, read_command(action, envelope.fields))
+
+
+def _deadline(incoming: Incoming) -> Deadline:
+    return Deadline(min(incoming.arrival + _ASK_TIME, incoming.end - _LAMBDA_MARGIN))
+
+
+def log_defect(error: BaseException) -> None:
+    """Log where an unforeseen exception came from, without its text: that may quote a key."""
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    logger.error("defect", extra={"facts": {"type": type(error).__name__, "frames": frames[-12:]}})
+
+
+def respond(answer: Answer, headers: Mapping[str, str]) -> Response:
+    """Return Chalice's response with the headers that every answer of ours carries."""
+    common = {
+        # No charset: a client in the field compares this header for equality (protocol.md 2).
+        "Content-Type": "application/json",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "X-Request-Id": request_id.get(),
+    }
+    return Response(body=answer.body, status_code=answer.status, headers={**common, **headers, **answer.headers})
+
+
+def to_json(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
+    """Return a value as JSON text; Decimals are written exactly, as numbers."""
+    return simplejson.dumps(value, use_decimal=True, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
+
+
+def error_headers(refusal: Refusal) -> dict[str, str]:
+    """Return the headers that a refusal brings along."""
+    headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
+    return {**headers, "Idempotent-Replayed": "true"} if refusal.replayed else headers
+
+
+def _limit_headers(quota: Quota | None) -> dict[str, str]:
+    """Return the tenant's limit in the fields of the IETF draft; whole seconds, rounded up (contract 4)."""
+    if quota is None:
+        return {}
+    window = -(-quota.limit * quota.interval // _SECOND)
+    return {
+        "RateLimit-Policy": f'"default";q={quota.limit};w={window}',
+        "RateLimit": f'"default";r={quota.remaining};t={-(-quota.reset // _SECOND)}',
+    }
+
+
+def _cors(gateway: Gateway, incoming: Incoming, session: Session | Denied | None) -> dict[str, str]:
+    """Let a listed page read the answer: its own tenant's list decides once the caller is known."""
+    origin = incoming.headers.get("origin")
+    if origin is None:
+        return {}
+    tenant = session.tenant if isinstance(session, Session) else None
+    granted = origin_granted(gateway, origin) if tenant is None else origin in tenant.origins
+    return grant(origin) if granted else {"Vary": "Origin"}
+
+
+def origin_granted(gateway: Gateway, origin: str) -> bool:
+    """Say whether some active tenant lists an origin; if the store cannot tell, none does."""
+    try:
+        return gateway.directory.origin_listed(origin)
+    except StoreBusy:
+        return False
+
+
+def grant(origin: str) -> dict[str, str]:
+    """Return the headers by which a page of ``origin`` may read an answer."""
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": EXPOSED, "Vary": "Origin"}
