@@ -1,0 +1,1 @@
+"""The `panelgate` command: what an operator uses. Never packaged into a Lambda."""

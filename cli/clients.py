@@ -1,0 +1,118 @@
+"""`panelgate clients`: the tenants' programs and their keys, each shown once."""
+
+from typing import Any
+
+import click
+
+from chalicelib.aws.registry import Client, IssuedKey
+from chalicelib.calling import MICROSECOND
+from cli.console import Console, Failure, Group, pass_console
+from cli.options import ACTIONS, EXPIRY, NAME, NETWORK, OVERLAP, SLUG, SLUGS, Table, cell, duration_text, moment
+from cli.tenants import check_providers
+
+WITHOUT = {"actions": "all", "providers": "all", "allow_ip": "any", "expires": "never"}
+"""What people read where there is no restriction."""
+
+
+@click.group("clients", cls=Group)
+def clients_command() -> None:
+    """Programs of the tenants, and their keys."""
+
+
+@clients_command.command()
+@click.argument("tenant", type=SLUG)
+@click.option("--name", type=NAME, default="", help="What to call it.")
+@click.option("--actions", type=ACTIONS, default=(), help="The only actions it may use: balance,status.")
+@click.option("--providers", type=SLUGS, default=(), help="The only providers it may use.")
+@click.option("--expires", type=EXPIRY, help="When its key stops working: 90d.")
+@click.option("--allow-ip", type=NETWORK, multiple=True, help="A range it may call from; may be repeated.")
+@pass_console
+def create(  # noqa: PLR0913 - a client is made of these
+    console: Console,
+    /,
+    tenant: str,
+    *,
+    name: str,
+    actions: tuple[str, ...],
+    providers: tuple[str, ...],
+    expires: int | None,
+    allow_ip: tuple[str, ...],
+) -> None:
+    """Make a client of a tenant, and print its key, which is shown only now."""
+    _check_scope(console, tenant, providers)
+    issued = console.registry.create_client(
+        tenant,
+        name=name,
+        actions=actions or None,
+        providers=providers or None,
+        networks=allow_ip,
+        expires=None if expires is None else console.parts.clock.now() + expires * MICROSECOND,
+    )
+    _emit_key(console, issued, "Keep the key: it is stored nowhere and shown only now.")
+
+
+def _check_scope(console: Console, tenant: str, providers: tuple[str, ...]) -> None:
+    allowed = console.registry.tenant(tenant).providers
+    check_providers(console, providers)
+    outside = [name for name in providers if allowed is not None and name not in allowed]
+    if outside:
+        raise Failure(f"{tenant} itself may not use {', '.join(outside)}: see `panelgate tenants show {tenant}`.")
+
+
+def _emit_key(console: Console, issued: IssuedKey, advice: str) -> None:
+    client, key = issued.client.id, issued.key
+    console.emit({"client": client, "key": key}, f"client  {client}\nkey     {key}\n\n{advice}")
+
+
+@clients_command.command("list")
+@click.argument("tenant", type=SLUG)
+@pass_console
+def list_all(console: Console, tenant: str) -> None:
+    """List a tenant's clients; keys are shown by their ids only."""
+    found = console.registry.clients(tenant)
+    rows: list[tuple[object, ...]] = [
+        tuple(WITHOUT[name] if not value and name in WITHOUT else value for name, value in document(client).items())
+        for client in found
+    ]
+    headings = ("client", "name", "actions", "providers", "addresses", "created", "expires", "revoked", "keys")
+    console.emit({"clients": [document(client) for client in found]}, str(Table(headings, rows)))
+
+
+@clients_command.command()
+@click.argument("client")
+@click.option(
+    "--overlap", type=OVERLAP, default="24h", show_default=True, help="How long the old key still works: 0s to 7d."
+)
+@pass_console
+def rotate(console: Console, client: str, overlap: int) -> None:
+    """Give a client a new key, and print it; the old one works on for a while."""
+    expires = console.registry.client(client).expires
+    if expires is not None and expires <= console.parts.clock.now():
+        raise Failure(f"The client {cell(client)} has expired: make another with `panelgate clients create`.")
+    issued = console.registry.rotate_client(client, overlap=overlap * MICROSECOND)
+    _emit_key(console, issued, f"The old key stops working in {duration_text(overlap)}.")
+
+
+@clients_command.command()
+@click.argument("client")
+@pass_console
+def revoke(console: Console, client: str) -> None:
+    """End all keys of a client; its next request is refused."""
+    console.registry.revoke_client(client)
+    console.emit({"client": client, "revoked": True}, f"All keys of {cell(client)} have ended.")
+
+
+def document(client: Client) -> dict[str, Any]:
+    """Return what there is to know about a client; null means no restriction."""
+    scope = client.scope
+    return {
+        "client": client.id,
+        "name": client.name,
+        "actions": None if scope.actions is None else sorted(scope.actions),
+        "providers": None if scope.providers is None else sorted(scope.providers),
+        "allow_ip": list(scope.networks),
+        "created": moment(client.created),
+        "expires": moment(client.expires),
+        "revoked": client.revoked,
+        "keys": list(client.keys),
+    }

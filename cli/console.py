@@ -1,0 +1,216 @@
+"""What every command shares: the two global options, output, failures, secrets, and the way to AWS.
+
+A command module declares a group and its commands::
+
+    @click.group("tenants", cls=Group)
+    def tenants_command() -> None:
+        \"\"\"Resellers and applications that this gateway serves.\"\"\"
+
+    @tenants_command.command()
+    @click.argument("tenant")
+    @pass_console
+    def show(console: Console, tenant: str) -> None:
+        \"\"\"Print one tenant.\"\"\"
+        table = console.aws.session.client("dynamodb", endpoint_url=console.aws.endpoint)
+        ...
+        console.emit({"tenant": tenant}, f"{tenant} is active")
+
+and `cli.main` names the module. `--stage` and `--json` then work before and after the command.
+"""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import boto3
+import botocore.session
+import click
+import simplejson
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from chalicelib.aws.registry import Registry
+    from chalicelib.wiring import Parts
+
+LOCAL_STAGE = "local"
+LOCAL_REGION = "us-east-1"
+DEFAULT_STAGE = "dev"
+
+
+class Failure(click.ClickException):
+    """A command could not do what it was asked to: the message says why, the exit code is 1."""
+
+
+@dataclass(frozen=True)
+class Aws:
+    """One AWS account and region, real or emulated; `endpoint` is None for the real one."""
+
+    session: boto3.Session
+    endpoint: str | None = None
+
+    @classmethod
+    def real(cls, endpoint: str | None = None) -> "Aws":
+        """Return what the ordinary configuration (environment, profiles, roles) says."""
+        return cls(boto3.Session(), endpoint)
+
+    @classmethod
+    def emulated(cls, endpoint: str) -> "Aws":
+        """Return the emulated AWS at an address of this machine."""
+        core = botocore.session.get_session()
+        core.set_default_client_config(Config(proxies={}))  # a proxy of the environment cannot reach loopback
+        session = boto3.Session(
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106 - the emulator's, and no secret
+            region_name=LOCAL_REGION,
+            botocore_session=core,
+        )
+        return cls(session, endpoint)
+
+
+@dataclass
+class Console:
+    """The operator's side of one run of the command."""
+
+    stage: str = field(default_factory=lambda: os.environ.get("PANELGATE_STAGE") or DEFAULT_STAGE)
+    as_json: bool = False
+
+    @functools.cached_property
+    def aws(self) -> Aws:
+        """The AWS account of the chosen stage."""
+        if self.stage != LOCAL_STAGE:
+            return Aws.real()
+        from cli.system import LocalSystem  # noqa: PLC0415 - the system itself uses this module
+
+        facts = LocalSystem().status()
+        if facts is None:
+            raise Failure("The local system is not running. Start it with `panelgate local up`.")
+        return Aws.emulated(facts.aws_endpoint)
+
+    @functools.cached_property
+    def parts(self) -> "Parts":
+        """The gateway of the chosen stage, wired as in a Lambda."""
+        from chalicelib import settings, wiring  # noqa: PLC0415 - not every command needs the gateway
+
+        return wiring.build(settings.Settings(self.stage), session=self.aws.session, endpoint=self.aws.endpoint)
+
+    @functools.cached_property
+    def registry(self) -> "Registry":
+        """The providers, tenants and clients of the chosen stage."""
+        from chalicelib.aws.registry import Registry  # noqa: PLC0415 - likewise
+
+        return Registry(self.parts.table)
+
+    def emit(self, document: Mapping[str, Any] | Sequence[Any], text: str | None = None) -> None:
+        """Print the result, once: the document with `--json`, the text (or the document, indented) without."""
+        if self.as_json:
+            click.echo(simplejson.dumps(document, use_decimal=True))
+        else:
+            click.echo(text if text is not None else simplejson.dumps(document, use_decimal=True, indent=2))
+
+    def progress(self, message: str) -> None:
+        """Tell what is being done, on standard error."""
+        click.echo(message, err=True)
+
+    def fail(self, message: str) -> NoReturn:
+        """End the command: it could not be done."""
+        raise Failure(message)
+
+    def secret(self, prompt: str) -> str:
+        """Read a secret from standard input, or from a hidden prompt when a person sits there."""
+        value = click.prompt(prompt, hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
+        secret = str(value).strip()
+        if not secret:
+            raise Failure(f"{prompt}: nothing was given on standard input.")
+        return secret
+
+
+_HINTS = {"ResourceNotFoundException": ". Is this stage deployed? `panelgate deploy` does it."}
+
+pass_console = click.make_pass_decorator(Console, ensure=True)
+
+
+def _set_stage(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Console).stage = value
+
+
+def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's form
+    if value:
+        context.ensure_object(Console).as_json = True
+
+
+def _global_options() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--stage"],
+            metavar="STAGE",
+            expose_value=False,
+            callback=_set_stage,
+            help=f"The deployment to work on (PANELGATE_STAGE; {DEFAULT_STAGE}).",
+        ),
+        click.Option(["--json"], is_flag=True, expose_value=False, callback=_set_json, help="Print one JSON document."),
+    ]
+
+
+class Command(click.Command):
+    """A command that takes the global options, too."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return its own options, and the global ones."""
+        return [*super().get_params(ctx), *_global_options()]
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+def run(command: click.Command, arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code: 0 done, 1 failed, 2 wrong use."""
+    try:
+        return int(command.main(args=list(arguments), prog_name="panelgate", standalone_mode=False) or 0)
+    except click.UsageError as error:
+        return _report(error, arguments, code=2)
+    except click.ClickException as error:
+        return _report(error, arguments, code=1)
+    except (click.Abort, KeyboardInterrupt):
+        return _report(Failure("Interrupted."), arguments, code=1)
+    except Exception as error:
+        known = _reason(error)
+        if known is None:
+            _report(Failure(f"Unexpected {type(error).__name__}; see standard error."), arguments, code=1)
+            raise
+        return _report(Failure(known), arguments, code=1)
+
+
+def _reason(error: Exception) -> str | None:
+    """Return what the gateway, AWS, or the way to it, says; None if the error is a mistake of ours."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - slow to import, seldom needed
+
+    from chalicelib.errors import PanelgateError, StoreBusy  # noqa: PLC0415 - likewise
+
+    match error:
+        case StoreBusy():
+            return f"The table does not answer ({error}). Try again."
+        case PanelgateError():
+            return f"{str(error)[:1].upper()}{str(error)[1:]}."
+        case ClientError():
+            hint = _HINTS.get(error.response["Error"].get("Code", ""), "")
+            return f"AWS refused {error.operation_name}: {error.response['Error'].get('Message', error)}{hint}"
+        case BotoCoreError():
+            return f"AWS: {error}"
+    return None
+
+
+def _report(error: click.ClickException, arguments: Sequence[str], code: int) -> int:
+    if "--json" in arguments:
+        click.echo(json.dumps({"error": error.format_message()}))
+    else:
+        error.show()
+    return code

@@ -1,0 +1,50 @@
+"""`panelgate wallet`: the tenants' money."""
+
+import click
+
+from chalicelib import money
+from cli.console import Console, Group, pass_console
+from cli.options import AMOUNT, REFERENCE, SLUG, facts
+
+CURRENCY = "USD"
+
+
+@click.group("wallet", cls=Group)
+def wallet_command() -> None:
+    """The tenants' money."""
+
+
+@wallet_command.command()
+@click.argument("tenant", type=SLUG)
+@pass_console
+def show(console: Console, tenant: str) -> None:
+    """Print what a tenant has; held money belongs to orders whose outcome is not known yet."""
+    console.registry.tenant(tenant)
+    shown = _document(console, tenant)
+    console.emit(shown, facts(shown))
+
+
+@wallet_command.command()
+@click.argument("tenant", type=SLUG)
+@click.argument("amount", type=AMOUNT)
+@click.option("--reference", type=REFERENCE, required=True, help="What tells this payment from all others.")
+@pass_console
+def credit(console: Console, tenant: str, amount: int, reference: str) -> None:
+    """Add money, once per reference: it is safe to repeat."""
+    console.registry.tenant(tenant)
+    is_new = console.parts.wallet.credit(tenant, amount, reference=reference)
+    shown = _document(console, tenant)
+    outcome = "were added" if is_new else "had been added under this reference before; nothing was added now"
+    console.emit(
+        {"tenant": tenant, "reference": reference, "credited": money.amount(amount), "repeated": not is_new, **shown},
+        f"{money.text(amount)} {CURRENCY} {outcome}.\n{facts(shown)}",
+    )
+
+
+def _document(console: Console, tenant: str) -> dict[str, object]:
+    balances = console.parts.wallet.balances(tenant)
+    return {
+        "balance": money.amount(balances.available),
+        "held": money.amount(balances.held),
+        "currency": CURRENCY,
+    }

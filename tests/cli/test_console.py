@@ -1,0 +1,92 @@
+"""What all commands share: where options may stand, exit codes, the shape of failures, the real program."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Shell
+from tests.conftest import aws_client, table_schema
+
+POSITIONS = [
+    ("--json", "--stage", "local", "tenants", "list"),
+    ("tenants", "--json", "--stage", "local", "list"),
+    ("tenants", "list", "--stage", "local", "--json"),
+    ("--stage", "local", "tenants", "list", "--json"),
+]
+
+
+@pytest.mark.parametrize("arguments", POSITIONS)
+def test_global_options_stand_anywhere(
+    shell: Shell, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PANELGATE_STAGE")
+    outcome = shell(*arguments)
+    assert (outcome.code, outcome.document) == (0, {"tenants": []})
+    assert outcome.err == ""
+
+
+def test_a_stage_that_is_not_deployed(shell: Shell) -> None:
+    assert "panelgate deploy" in shell.failure("--stage", "nowhere", "tenants", "list")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "providers",
+        "providers add",
+        "providers set",
+        "keys rotate",
+        "tenants create",
+        "clients create",
+        "wallet credit",
+        "catalog sync",
+        "orders show",
+    ],
+)
+def test_help(shell: Shell, arguments: str) -> None:
+    outcome = shell(*arguments.split(), "--help")
+    assert outcome.code == 0
+    assert "--json" in outcome.out
+
+
+@pytest.mark.parametrize(
+    "arguments", ["providers fly", "tenants show", "tenants show acme --fast", "wallet show a b", "keys revoke smosale"]
+)
+def test_wrong_use_exits_with_2(shell: Shell, arguments: str) -> None:
+    assert shell.misuse(*arguments.split())
+    outcome = shell(*arguments.split())
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err
+
+
+def test_the_program_itself(emulator: str, stage_name: str) -> None:
+    """Over the ordinary configuration of AWS, as in an operator's account."""
+    dynamodb = aws_client("dynamodb", emulator)
+    dynamodb.create_table(TableName=f"panelgate-{stage_name}", **table_schema())
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_ENDPOINT_URL": emulator,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "PANELGATE_STAGE": stage_name,
+    }
+
+    def panelgate(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        program = Path(sys.executable).with_name("panelgate")
+        return subprocess.run(  # noqa: S603
+            [program, *arguments], env=environment, input="", capture_output=True, text=True, check=False, timeout=60
+        )
+
+    created = panelgate("tenants", "create", "acme", "--json")
+    assert (created.returncode, created.stderr) == (0, "")
+    client = json.loads(panelgate("clients", "create", "acme", "--json").stdout)
+    assert set(client) == {"client", "key"}
+    twice = panelgate("tenants", "create", "acme", "--json")
+    assert (twice.returncode, json.loads(twice.stdout)) == (1, {"error": "There is a tenant acme already."})
+    assert panelgate("tenants", "create").returncode == 2
+    dynamodb.delete_table(TableName=f"panelgate-{stage_name}")

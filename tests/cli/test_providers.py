@@ -1,0 +1,260 @@
+from typing import Any
+
+import pytest
+
+from chalicelib.actions import Balance
+from chalicelib.errors import PanelgateError
+from chalicelib.panels import DIALECTS
+from cli.console import Console, Failure
+from sandbox.server import Sandbox
+from tests.cli.conftest import Shell, amount, panel_key
+
+ADD = ("providers", "add", "smosale", "--dialect", "perfectpanel", "--url")
+
+
+def url_of(sandbox: Sandbox, slug: str = "smosale") -> str:
+    return f"{sandbox.url}/{slug}/api/v2"
+
+
+def requests(sandbox: Sandbox, slug: str, action: str) -> int:
+    return sum(entry.action == action for entry in sandbox.panels[slug].journal.entries)
+
+
+def test_add_proves_the_key_and_syncs_the_catalog(shell: Shell, sandbox: Sandbox, stage: Console) -> None:
+    added = shell.ok(*ADD, url_of(sandbox), stdin=panel_key("smosale") + "\n")
+    assert added == {
+        "provider": "smosale",
+        "number": 1,
+        "dialect": "perfectpanel",
+        "url": url_of(sandbox),
+        "rate": "unlimited",
+        "burst": 1,
+        "concurrency": None,
+        "batch": 100,
+        "currency": "USD",
+        "fx": 1,
+        "quiet": "1m",
+        "exclusive_key": False,
+        "enabled": True,
+        "balance": amount("100.84292"),
+        "services": len(sandbox.panels["smosale"].services),
+    }
+    assert requests(sandbox, "smosale", "balance") == 1
+    assert requests(sandbox, "smosale", "services") == 1
+    assert stage.parts.vault.key("smosale").value == panel_key("smosale")
+
+
+def test_add_takes_every_option(shell: Shell, sandbox: Sandbox) -> None:
+    options = "--rate 30/m --burst 3 --concurrency 4 --batch 50 --currency EUR --fx 1.08 --quiet 2h --exclusive-key"
+    added = shell.ok(*ADD, url_of(sandbox), *options.split(), stdin=panel_key("smosale"))
+    wanted = {
+        "rate": "30/m",
+        "burst": 3,
+        "concurrency": 4,
+        "batch": 50,
+        "currency": "EUR",
+        "fx": amount("1.08"),
+        "quiet": "2h",
+        "exclusive_key": True,
+    }
+    assert {name: added[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("slug", "path", "limit"),
+    [("mysticsmm", "mysticsmm/api/v2", ("1/s", 1)), ("smmafrica", "smmafrica/api/v3", ("3/s", 3))],
+)
+def test_limits_default_to_the_dialects_and_are_kept(
+    shell: Shell, sandbox: Sandbox, slug: str, path: str, limit: tuple[str, int]
+) -> None:
+    arguments = ("providers", "add", slug, "--dialect", slug, "--url", f"{sandbox.url}/{path}")
+    added = shell.ok(*arguments, stdin=panel_key(slug))
+    assert (added["rate"], added["burst"]) == limit
+    assert added["services"] == len(sandbox.panels[slug].services)
+    statuses = [entry.status for entry in sandbox.panels[slug].journal.entries]
+    assert 429 not in statuses
+
+
+def test_a_bad_key_leaves_nothing_behind(shell: Shell, sandbox: Sandbox, stage: Console) -> None:
+    error = shell.failure(*ADD, url_of(sandbox), stdin="canary-bad-key-7731")
+    assert error == "smosale rejects the key. Nothing was stored."
+    assert shell.ok("providers", "list") == {"providers": []}
+    with pytest.raises(PanelgateError):
+        stage.parts.vault.key("smosale")
+    assert shell.ok(*ADD, url_of(sandbox), stdin=panel_key("smosale"))["number"] == 1
+
+
+@pytest.mark.parametrize("key", ["", "\n", "short", "two words in it", "x" * 600])
+def test_what_is_no_key_is_not_sent(shell: Shell, sandbox: Sandbox, key: str) -> None:
+    outcome = shell(*ADD, url_of(sandbox), "--json", stdin=key)
+    assert outcome.code == 1
+    assert "key" in outcome.error
+    assert not sandbox.panels["smosale"].journal.entries
+
+
+def test_add_again_says_what_to_do(shell: Shell, sandbox: Sandbox, smosale: str) -> None:
+    error = shell.failure(*ADD, url_of(sandbox), stdin="canary-other-key-1")
+    assert "providers set" in error
+    assert requests(sandbox, smosale, "balance") == 1
+
+
+def test_a_currency_that_was_not_expected_is_not_taken_for_usd(
+    shell: Shell, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Balance(amount("5"), "NGN")
+    monkeypatch.setattr(type(DIALECTS["perfectpanel"]), "decode", lambda *_arguments: answer)
+    error = shell.failure(*ADD, url_of(sandbox), stdin=panel_key("smosale"))
+    assert "--currency NGN" in error
+    assert "--fx" in error
+
+
+def test_a_provider_that_cannot_be_reached(shell: Shell, sandbox: Sandbox) -> None:
+    url = url_of(sandbox)
+    sandbox.stop()
+    error = shell.failure(*ADD, url, stdin=panel_key("smosale"))
+    assert error.startswith("smosale cannot be asked: ")
+    assert error.endswith("Nothing was stored.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        ("--url https://panel.example/api/v2", "--dialect"),
+        ("--dialect perfectpanel", "--url"),
+        ("--dialect nonsense --url https://panel.example", "perfectpanel"),
+        ("--dialect perfectpanel --url http://10.0.0.1/api", "loopback"),
+        ("--dialect perfectpanel --url ftp://127.0.0.1/api", "https://"),
+        ("--dialect perfectpanel --url http://u:p@127.0.0.1:8080/api", "password"),
+        ("--dialect perfectpanel --url http://127.0.0.1:8080 --rate 10", "1/s"),
+        ("--dialect perfectpanel --url http://127.0.0.1:8080 --rate 0/s", "1/s"),
+        ("--dialect perfectpanel --url http://127.0.0.1:8080 --quiet 10", "10m"),
+        ("--dialect perfectpanel --url http://127.0.0.1:8080 --quiet 31d", "30d"),
+        ("--dialect perfectpanel --url http://127.0.0.1:8080 --batch 101", "100"),
+        ("--dialect perfectpanel --url http://127.0.0.1:8080 --concurrency 0", "unlimited"),
+        ("--dialect perfectpanel --url http://127.0.0.1:8080 --currency EUR", "--fx"),
+        ("--dialect perfectpanel --url http://127.0.0.1:8080 --fx 2", "--currency"),
+        ("--dialect perfectpanel --url http://127.0.0.1:8080 --currency EUR --fx 0", "0.00065"),
+        ("--dialect perfectpanel --url http://127.0.0.1:8080 --currency EUR --fx NaN", "0.00065"),
+    ],
+)
+def test_wrong_use_of_add(shell: Shell, arguments: str, advice: str) -> None:
+    assert advice in shell.misuse("providers", "add", "panel", *arguments.split())
+
+
+def test_a_slug_is_checked(shell: Shell) -> None:
+    error = shell.misuse("providers", "add", "No_Slug", "--dialect", "perfectpanel", "--url", "https://panel.example")
+    assert "lower-case" in error
+
+
+def test_list_and_show(shell: Shell, smosale: str) -> None:
+    listed = shell.ok("providers", "list")["providers"]
+    shown = shell.ok("providers", "show", smosale)
+    assert shown.pop("synced").endswith("Z")
+    assert listed == [shown]
+    text = shell("providers", "show", smosale).out
+    assert "perfectpanel" in text
+    assert "smosale" in shell("providers", "list").out
+
+
+@pytest.mark.parametrize("verb", ["show", "enable", "disable", "check", "remove"])
+def test_a_provider_that_is_not_there(shell: Shell, verb: str) -> None:
+    assert shell.failure("providers", verb, "nobody") == "There is no provider nobody."
+
+
+def test_set_changes_what_is_named_and_nothing_else(shell: Shell, smosale: str) -> None:
+    before = shell.ok("providers", "show", smosale)
+    changed = shell.ok("providers", "set", smosale, "--rate", "2/s", "--concurrency", "5", "--exclusive-key")
+    assert changed["rate"] == "2/s"
+    changed = shell.ok("providers", "set", smosale, "--currency", "EUR", "--fx", "1.1")
+    assert (changed["currency"], changed["fx"]) == ("EUR", amount("1.1"))
+    assert shell.ok("providers", "set", smosale, "--fx", "1.2")["fx"] == amount("1.2")
+    back = ("--currency", "USD", "--rate", "unlimited", "--concurrency", "unlimited", "--no-exclusive-key")
+    shell.ok("providers", "set", smosale, *back)
+    assert shell.ok("providers", "show", smosale) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        ("", "Say what to change"),
+        ("--url http://8.8.8.8/", "loopback"),
+        ("--currency EUR", "--fx"),
+        ("--fx 2", "--currency"),
+    ],
+)
+def test_wrong_use_of_set(shell: Shell, smosale: str, arguments: str, advice: str) -> None:
+    assert advice in shell.misuse("providers", "set", smosale, *arguments.split())
+
+
+def test_disable_and_enable(shell: Shell, smosale: str) -> None:
+    assert shell.ok("providers", "disable", smosale)["enabled"] is False
+    assert shell.ok("providers", "show", smosale)["enabled"] is False
+    assert shell.ok("providers", "enable", smosale)["enabled"] is True
+
+
+def test_check_asks_the_panel_now(shell: Shell, sandbox: Sandbox, smosale: str) -> None:
+    checked = shell.ok("providers", "check", smosale)
+    latency = checked.pop("latency_ms")
+    assert checked == {
+        "provider": smosale,
+        "balance": amount("100.84292"),
+        "currency": "USD",
+        "services": len(sandbox.panels[smosale].services),
+        "skipped": 0,
+    }
+    assert set(latency) == {"balance", "services"}
+    assert all(0 <= milliseconds < 5000 for milliseconds in latency.values())
+    assert requests(sandbox, smosale, "balance") == 2
+    assert "ms" in shell("providers", "check", smosale).out
+
+
+def test_check_fails_with_a_key_that_the_panel_no_longer_takes(shell: Shell, sandbox: Sandbox, smosale: str) -> None:
+    sandbox.panels[smosale].keys = ["another-key-by-now"]
+    assert shell.failure("providers", "check", smosale) == "smosale rejects the key."
+
+
+def test_remove_wants_a_yes(shell: Shell, smosale: str) -> None:
+    assert "--yes" in shell.misuse("providers", "remove", smosale)
+    assert shell.ok("providers", "remove", smosale, "--yes") == {"provider": smosale, "removed": True}
+    assert shell.ok("providers", "list") == {"providers": []}
+
+
+def test_remove_refuses_while_a_tenant_names_it(shell: Shell, smosale: str) -> None:
+    shell.ok("tenants", "create", "acme", "--providers", smosale)
+    assert "acme" in shell.failure("providers", "remove", smosale, "--yes")
+    shell.ok("tenants", "set", "acme", "--providers", "all")
+    shell.ok("providers", "remove", smosale, "--yes")
+
+
+def test_what_was_removed_can_be_added_again(shell: Shell, sandbox: Sandbox, smosale: str, stage: Console) -> None:
+    shell.ok("providers", "remove", smosale, "--yes")
+    sandbox.panels[smosale].keys = ["sandbox-key-number-two"]
+    added = shell.ok(*ADD, url_of(sandbox), stdin="sandbox-key-number-two")
+    assert added["number"] == 2
+    assert stage.parts.vault.key(smosale, fresh=True).value == "sandbox-key-number-two"
+
+
+def test_a_key_that_cannot_be_stored_takes_the_provider_with_it(
+    shell: Shell, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise Failure("AWS refused it.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cli.providers.store", refuse)
+        assert shell.failure(*ADD, url_of(sandbox), stdin=panel_key("smosale")) == "AWS refused it."
+    assert shell.ok("providers", "list") == {"providers": []}
+
+
+def test_a_catalog_that_cannot_be_read_is_told_apart_from_a_bad_key(
+    shell: Shell, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: Any, **_options: Any) -> None:
+        raise PanelgateError("no JSON")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cli.providers.sync_catalog", fail)
+        error = shell.failure(*ADD, url_of(sandbox), stdin=panel_key("smosale"))
+    assert "was added" in error
+    assert "panelgate catalog sync smosale" in error
+    assert shell.ok("catalog", "sync", "smosale")["synced"][0]["services"] > 0
