@@ -1,0 +1,157 @@
+"""A deployed system to test: one of our own on this machine, or the stage of PANELGATE_STAGE in an AWS account.
+
+In an account, the sandbox panels must be reachable by the Lambdas over https: PANELGATE_SANDBOX_URL says where. What
+only an emulator can show (killed processes, its IAM switch) is left out there, and says so.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+import pytest
+
+from chalicelib.aws.registry import IssuedKey, Registry
+from chalicelib.model import Tenant
+from chalicelib.settings import Settings
+from chalicelib.wiring import Parts
+from chalicelib.wiring import build as wire
+from cli.console import Aws
+from cli.deployment import deployed_api_url
+from cli.seed import PANELS
+from cli.system import LocalSystem
+from tests.world import SECOND
+
+
+@dataclass(frozen=True)
+class SandboxPanel:
+    """One pretend panel, by its back door."""
+
+    url: str
+
+    def admin(self, method: str, path: str, body: Any = None) -> Any:
+        reply = httpx.request(method, f"{self.url}/{path}", json=body, timeout=30, trust_env=False)
+        assert reply.is_success, reply.text
+        return reply.json()
+
+    def requests(self, action: str = "") -> list[dict[str, Any]]:
+        logged = self.admin("GET", f"requests?action={action}" if action else "requests")
+        rows: list[dict[str, Any]] = logged["requests"] if isinstance(logged, dict) else logged
+        return rows
+
+    def purchases(self, link: str) -> int:
+        """Count the orders that this panel made for a link: the panel's word, not ours."""
+        orders = self.admin("GET", "orders")
+        rows = orders["orders"] if isinstance(orders, dict) and "orders" in orders else orders
+        return sum(row["link"] == link for row in (rows.values() if isinstance(rows, dict) else rows))
+
+    def fault(self, name: str, **how: Any) -> None:
+        self.admin("POST", "faults", {"fault": name, **how})
+
+    def calm(self) -> None:
+        self.admin("DELETE", "faults")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A running gateway and its operator's access to it."""
+
+    api_url: str
+    stage: str
+    aws: Aws
+    parts: Parts
+    sandbox_url: str
+    local: LocalSystem | None
+    made: list[str] = field(default_factory=list)
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.parts.table)
+
+    def panel(self, slug: str) -> SandboxPanel:
+        return SandboxPanel(f"{self.sandbox_url}/_admin/{slug}")
+
+    def tenant(self, *, credit: int = 1000 * SECOND, **settings: Any) -> str:
+        """Make a tenant of this test's own and return a client key."""
+        return self.issue(credit=credit, **settings).key
+
+    def issue(self, *, credit: int = 1000 * SECOND, **settings: Any) -> IssuedKey:
+        name = f"test-{secrets.token_hex(6)}"
+        self.registry.create_tenant(Tenant(id=name, **{"interval": 1000, "burst": 1000, **settings}))
+        self.made.append(name)
+        if credit:
+            self.parts.wallet.credit(name, credit, reference="test")
+        return self.registry.create_client(name)
+
+    def service(self, slug: str, service: int = 1) -> int:
+        """Return the public id of a provider's service."""
+        return service * 1000 + self.registry.provider(slug).number
+
+    def v2(self, **fields: Any) -> httpx.Response:
+        return httpx.post(f"{self.api_url}/v2", data=fields, timeout=40, trust_env=False)
+
+    def v3(self, key: str, /, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
+        return httpx.post(
+            f"{self.api_url}/v3",
+            json=fields,
+            headers={"Authorization": f"Bearer {key}", **(headers or {})},
+            timeout=40,
+            trust_env=False,
+        )
+
+
+def _quiet(_message: str) -> None:
+    """Tell nobody how it goes on."""
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    stage = os.environ.get("PANELGATE_STAGE")
+    if stage:
+        aws, sandbox = Aws.real(), os.environ.get("PANELGATE_SANDBOX_URL", "")
+        parts = wire(Settings(stage), session=aws.session)
+        running = Deployment(deployed_api_url(aws, stage), stage, aws, parts, sandbox, None)
+        yield running
+    else:
+        local = LocalSystem(tmp_path_factory.mktemp("local"))
+        facts = local.up(_quiet)
+        aws = Aws.emulated(facts.aws_endpoint)
+        parts = wire(Settings("local"), session=aws.session, endpoint=aws.endpoint)
+        running = Deployment(facts.api_url, "local", aws, parts, facts.sandbox_url, local)
+        try:
+            yield running
+        finally:
+            local.down(_quiet, erase=True)
+        return
+    for name in running.made:
+        running.registry.set_tenant(replace(running.registry.tenant(name), active=False))
+
+
+@pytest.fixture
+def panels(deployment: Deployment) -> Iterator[Callable[[str], SandboxPanel]]:
+    """Return the sandbox panels; whatever a test does to them ends with it."""
+    if not deployment.sandbox_url:
+        pytest.skip("no sandbox panels: PANELGATE_SANDBOX_URL is not set")
+    yield deployment.panel
+    for panel in PANELS:
+        deployment.panel(panel.slug).calm()
+
+
+@pytest.fixture
+def local(deployment: Deployment) -> LocalSystem:
+    if deployment.local is None:
+        pytest.skip("only the emulator shows this")
+    return deployment.local
+
+
+def eventually(check: Callable[[], bool], seconds: float = 20) -> bool:
+    """Return whether a check comes true in time."""
+    end = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True

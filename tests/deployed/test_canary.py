@@ -1,0 +1,122 @@
+"""A canary provider key runs through the panels' faults, and is then looked for everywhere it must not be."""
+
+import base64
+import json
+import secrets
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from chalicelib.model import Funding
+from cli.deployment import ROOT
+from cli.seed import PANELS
+from cli.system import LocalSystem
+from tests.deployed.conftest import Deployment, SandboxPanel
+from tests.deployed.test_way import link, quantity
+
+pytestmark = pytest.mark.deployed
+QUICK = (
+    *("lost", "reset", "reset_after", "429", "500", "html", "empty", "bom", "php_notice", "truncated", "garbage_json"),
+    *("echo_key", "echo_key_ok", "redirect", "invalid_key", "no_funds", "unknown_error", "wrong_type", "deep_json"),
+    *("huge", "slow"),
+)
+
+
+@pytest.fixture
+def canaries(deployment: Deployment, panels: Callable[[str], SandboxPanel]) -> Iterator[dict[str, str]]:
+    """Give every provider a key that occurs nowhere else, with characters that encodings change."""
+    keys = {panel.slug: f'cnry/{secrets.token_hex(8)}+{secrets.token_hex(8)}="x' for panel in PANELS}
+    for slug, key in keys.items():
+        panels(slug).admin("PUT", "keys", {"keys": [key, f"sandbox-{slug}-key"]})
+        _rotate(deployment, slug, key)
+    try:
+        yield keys
+    finally:
+        for slug in keys:
+            _rotate(deployment, slug, f"sandbox-{slug}-key")
+            panels(slug).admin("PUT", "keys", {"keys": [f"sandbox-{slug}-key"]})
+
+
+def _rotate(deployment: Deployment, slug: str, key: str) -> None:
+    vault = deployment.parts.vault
+    vault.promote(slug, vault.store_pending(slug, key, token=str(uuid.uuid4())).version)
+
+
+def _forms(key: str) -> set[str]:
+    encoded = base64.b64encode(key.encode()).decode().rstrip("=")
+    return {key, quote(key, safe=""), quote(key), json.dumps(key)[1:-1], encoded, key[::-1], key[5:21], key[22:38]}
+
+
+def test_a_provider_key_is_found_nowhere(
+    deployment: Deployment, panels: Callable[[str], SandboxPanel], canaries: dict[str, str], local: LocalSystem
+) -> None:
+    seen: list[str] = []
+    with ThreadPoolExecutor(len(PANELS)) as threads:
+        for texts in threads.map(lambda panel: _run_through_the_faults(deployment, panels, panel.slug), PANELS):
+            seen += texts
+    assert len(seen) > 100
+    used = {slug for slug, key in canaries.items() if _was_sent(panels(slug), key)}
+    assert used == set(canaries), "not every canary was sent: this showed nothing"
+
+    places = {
+        "responses": "\n".join(seen),
+        "logs": _all_logs(deployment),
+        "table": _whole_table(deployment),
+        "emulator": local.log("emulator").read_text(errors="replace"),
+        "package": "".join(path.read_bytes().decode("latin-1") for path in (ROOT / ".build").glob("package-*/*")),
+        "temporary files": _temporary_files(local),
+    }
+    assert "outcome unknown" in places["logs"], "the logs that were searched are not ours"
+    for slug, key in canaries.items():
+        for form in _forms(key):
+            found = [place for place, text in places.items() if form in text]
+            assert not found, f"the key of {slug} is in {found}"
+
+
+def _was_sent(panel: SandboxPanel, key: str) -> bool:
+    heard = json.dumps(panel.requests())
+    escaped = json.dumps(key)[1:-1]
+    return any(form in heard for form in (quote(key, safe=""), escaped, json.dumps(escaped)[1:-1]))
+
+
+def _run_through_the_faults(deployment: Deployment, panels: Callable[[str], SandboxPanel], slug: str) -> list[str]:
+    """Meet every fault with every action; return all that callers saw, headers included."""
+    paid = deployment.tenant(providers=frozenset({slug}))
+    direct = deployment.tenant(providers=frozenset({slug}), funding=Funding.PROVIDER, credit=0)
+    order: dict[str, Any] = {"service": deployment.service(slug), "quantity": quantity(deployment, slug)}
+    placed = deployment.v3(paid, action="add", link=link(), **order).json()["order"]
+    texts: list[str] = []
+    for fault in QUICK:
+        panels(slug).fault(fault, count=3, **({"seconds": 1} if fault == "slow" else {}))
+        replies: list[Any] = [
+            deployment.v3(paid, action="add", link=link(), **order),
+            deployment.v2(key=direct, action="balance"),
+            deployment.v3(paid, action="status", order=placed),
+        ]
+        texts += [f"{reply.headers} {reply.text}" for reply in replies]
+        panels(slug).calm()
+    return texts
+
+
+def _all_logs(deployment: Deployment) -> str:
+    logs: Any = deployment.aws.session.client("logs", endpoint_url=deployment.aws.endpoint)
+    lines: list[str] = []
+    for group in logs.describe_log_groups()["logGroups"]:
+        for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
+            lines += [event["message"] for event in page["events"]]
+    return "\n".join(lines)
+
+
+def _whole_table(deployment: Deployment) -> str:
+    client: Any = deployment.aws.session.client("dynamodb", endpoint_url=deployment.aws.endpoint)
+    pages = client.get_paginator("scan").paginate(TableName=f"panelgate-{deployment.stage}")
+    return "\n".join(str(item) for page in pages for item in page["Items"])
+
+
+def _temporary_files(local: LocalSystem) -> str:
+    files = [path for path in (local.folder / "tmp").rglob("*") if path.is_file() and path.stat().st_size < 5_000_000]
+    return "".join(path.read_bytes().decode("latin-1") for path in files if path.suffix not in {".so", ".pyc"})
