@@ -65,7 +65,7 @@ fix: setup ## format, and repair what ruff can
 	$(BIN)/ruff format
 
 bench: setup ## measure
-	@if [ -d benchmarks ]; then $(BIN)/python -m benchmarks; else echo 'There are no benchmarks yet.'; fi
+	@$(BIN)/python -m benchmarks
 
 package: setup ## build what `panelgate deploy` uploads, under .build/
 	@$(BIN)/panelgate package

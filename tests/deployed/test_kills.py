@@ -39,7 +39,7 @@ def proxy(deployment: Deployment) -> Iterator[KillingProxy]:
     finally:
         proxy.arm(None)
         functions.update_function_configuration(FunctionName=name, Environment={"Variables": before})
-        deployment.v2(key="x", action="balance")  # the next process starts without the proxy
+        deployment.registry.remove_provider(SLUG)
         proxy.stop()
 
 

@@ -75,7 +75,7 @@ def test_v3_for_each_provider(deployment: Deployment, panels: Panels, slug: str)
 def test_the_panel_hears_its_own_dialect_and_its_own_key(deployment: Deployment, panels: Panels, slug: str) -> None:
     key, target = deployment.tenant(providers=frozenset({slug})), link()
     deployment.v3(key, action="add", service=deployment.service(slug), link=target, quantity=quantity(deployment, slug))
-    [heard] = [request for request in panels(slug).requests("add") if secrets_of(target) in str(request)]
+    heard = next(request for request in panels(slug).requests("add") if secrets_of(target) in str(request))
     assert f"sandbox-{slug}-key" in str(heard)
     assert key not in str(heard)
     assert heard["method"] == "POST"
@@ -93,6 +93,7 @@ def test_v2_with_a_trailing_slash_and_by_get(deployment: Deployment) -> None:
     assert not slash.history
 
 
+@pytest.mark.usefixtures("panels")
 def test_errors_through_the_whole_stack(deployment: Deployment) -> None:
     key = deployment.tenant(credit=0)
     poor = deployment.v3(key, action="add", service=deployment.service("smosale"), link=link(), quantity=100)
