@@ -103,7 +103,7 @@ class PanelService:
     max: int
     refill: bool
     cancel: bool
-    dripfeed: bool
+    dripfeed: bool | None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,16 +1,15 @@
 """One call to a panel: reserve its pace, take the key, translate, send, translate back.
 
-A key that the panel rejects is read once more past the cache: after a rotation the container may still hold the
-old one. Nothing was bought with a rejected key, so the call may go out again with the new one.
+A call goes out a second time only after an answer that proves that the panel did nothing with the first.
 """
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from chalicelib.actions import Answer, Call, Reason, Refused
-from chalicelib.errors import Unavailable
+from chalicelib.actions import Answer, Call, PanelService, Placed, Reason, Refused, Services, Status
+from chalicelib.errors import Unavailable, UnreadableReply
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Provider
 from chalicelib.panels import DIALECTS
@@ -64,12 +63,24 @@ class Caller:
         """
         key = self.vault.key(provider.slug)
         answer = self._try(provider, call, window, key, partial(before, key, 1) if before else None)
-        if not _key_rejected(answer):
+        again = self._key_for_another_try(provider, key, answer)
+        if again is None:
             return answer
+        return self._try(provider, call, window, again, partial(before, again, 2) if before else None)
+
+    def _key_for_another_try(self, provider: Provider, key: ProviderKey, answer: Answer) -> ProviderKey | None:
+        """Return the key to ask once more with, after an answer by which the panel did nothing; None to leave it.
+
+        A rejected key may have been rotated. A throttled call came too close to another one, though each had its slot:
+        the ways to a panel are not equally long. It gets a new slot.
+        """
+        reason = answer.reason if isinstance(answer, Refused) else None
+        if reason is Reason.THROTTLED and provider.interval:
+            return key
+        if reason is not Reason.BAD_KEY:
+            return None
         fresh = self.vault.key(provider.slug, fresh=True)
-        if fresh.version == key.version:
-            return answer
-        return self._try(provider, call, window, fresh, partial(before, fresh, 2) if before else None)
+        return fresh if fresh.version != key.version else None
 
     def _try(
         self, provider: Provider, call: Call, window: Window, key: ProviderKey, start: Callable[[], None] | None
@@ -90,7 +101,7 @@ class Caller:
         finally:
             if provider.concurrency is not None:
                 self.pace.release(provider, holder=holder)
-        return dialect.decode(call, _without_key(reply, key))
+        return _decoded(dialect, call, reply, key)
 
     def _await_slot(self, provider: Provider, holder: str, latest: int) -> None:
         if not provider.interval and provider.concurrency is None:
@@ -115,11 +126,42 @@ def dialect_of(provider: Provider) -> Dialect:
         raise Unavailable(cause) from None
 
 
-def _key_rejected(answer: Answer) -> bool:
-    return isinstance(answer, Refused) and answer.reason is Reason.BAD_KEY
+def _decoded(dialect: Dialect, call: Call, reply: Reply, key: ProviderKey) -> Answer:
+    """Read a reply. Panels echo the key in errors; from here on it is not there any more.
+
+    It is taken out twice: JSON can escape any letter, so that a key may stand in the answer and not in the bytes.
+    """
+    try:
+        return _scrubbed(dialect.decode(call, _without_key(reply, key)), key)
+    except UnreadableReply as error:
+        raise UnreadableReply(key.redact(str(error))) from None
+
+
+def _scrubbed(answer: Answer, key: ProviderKey) -> Answer:
+    match answer:
+        case Refused():
+            return replace(answer, text=key.redact(answer.text))
+        case Placed():
+            return replace(answer, warning=answer.warning and key.redact(answer.warning))
+        case Status():
+            return replace(answer, raw_status=key.redact(answer.raw_status))
+        case Services():
+            services = tuple(_scrubbed_service(service, key) for service in answer.services)
+            return Services(services, tuple(map(key.redact, answer.skipped)))
+        case _:
+            return answer
+
+
+def _scrubbed_service(service: PanelService, key: ProviderKey) -> PanelService:
+    return replace(
+        service,
+        name=key.redact(service.name),
+        type=key.redact(service.type),
+        category=key.redact(service.category),
+        extra={name: key.redact(text) for name, text in service.extra.items()},
+    )
 
 
 def _without_key(reply: Reply, key: ProviderKey) -> Reply:
-    """Panels echo the key in errors; from here on it is not there any more."""
     headers = {name: key.redact(value) for name, value in reply.headers.items()}
     return Reply(reply.status, headers, key.redact_bytes(reply.body))

@@ -49,7 +49,8 @@ FOREIGN_FIELDS = frozenset(
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _AMOUNT = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _USER_NAME = re.compile(r"@?[A-Za-z0-9._-]+")
-_HOST_PATH = re.compile(r"[\w.-]+(?::[0-9]{1,5})?/\S*")
+# With a port the host has a dot: `tel:123/4` is another scheme.
+_HOST_PATH = re.compile(r"(?:[\w.-]+|[\w-]+(?:\.[\w-]+)+:[0-9]{1,5})/\S*")
 _WEB_URL = re.compile(r"(?i:https?)://[^\s/?#@]+(?:[/?#]\S*)?")
 # C0 without tab, CR and LF (lists are sent by lines), DEL and C1; surrogates cannot be encoded at all.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -86,6 +87,14 @@ def _amount(value: object) -> object:
     raise PydanticCustomError(error, message)
 
 
+# What pydantic says of text is for programmers.
+_NOT_RIGHT: Mapping[str, str] = {
+    "string_type": "text is needed",
+    "string_unicode": "it cannot be written as text",
+    "string_too_long": "it is too long",
+    "string_pattern_mismatch": "this is none that we gave",
+}
+
 WholeNumber = Annotated[int, BeforeValidator(_whole_number), Field(strict=True)]
 OptionalNumber = Annotated[Annotated[int, Field(strict=True)] | None, BeforeValidator(_optional_number)]
 Amount = Annotated[Decimal, BeforeValidator(_amount)]
@@ -98,19 +107,20 @@ class Command(BaseModel):
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Self:
-        """Return the command in the fields of a request.
+        """Return the command in the fields of a request; a field that is empty or null is not given.
 
         Raises:
             Refusal: `missing_field` or `invalid_request`, naming the field but never its content.
         """
         try:
-            return cls.model_validate(fields)
+            return cls.model_validate({name: value for name, value in fields.items() if value not in (None, "")})
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "request"
         if first["type"] == "missing":
             raise Refusal(Code.MISSING_FIELD, f"The field {name} is missing", field=name)
-        raise Refusal(Code.INVALID_REQUEST, f"The field {name} is not right: {first['msg']}", field=name)
+        message = _NOT_RIGHT.get(first["type"], first["msg"])
+        raise Refusal(Code.INVALID_REQUEST, f"The field {name} is not right: {message}", field=name)
 
 
 class BalanceCommand(Command):
@@ -157,7 +167,10 @@ class AddCommand(Command):
         if given.get("quantity") in (None, ""):
             raise Refusal(Code.MISSING_FIELD, "The field quantity is missing", field="quantity")
         known = {name: given[name] for name in cls.model_fields if name in given and name != "extra"}
-        command = super().read({**known, "extra": _extra(given)})
+        try:
+            command = super().read({**known, "extra": _extra(given)})
+        except Refusal as refusal:
+            raise _reworded(refusal) from None
         _check_link(command.link)
         if command.idempotency_key is not None:
             check_idempotency_key(command.idempotency_key)
@@ -203,13 +216,25 @@ def _scalar(name: str, value: object) -> str:
     return value
 
 
+def _reworded(refusal: Refusal) -> Refusal:
+    """Return the refusal of a link or a quantity under the code that the contract has for it."""
+    if refusal.code is Code.INVALID_REQUEST and refusal.field == "link":
+        return _invalid_link()
+    if refusal.code is Code.INVALID_REQUEST and refusal.field == "quantity":
+        return Refusal(Code.INVALID_QUANTITY, "Incorrect quantity", field="quantity")
+    return refusal
+
+
 def _check_link(link: str) -> None:
     """Refuse what is no http(s) URL, host/path or user name (contract 4)."""
     forms = (_WEB_URL,) if "://" in link.split("?", maxsplit=1)[0] else (_USER_NAME, _HOST_PATH)
     if len(link) > MAX_LINK or _CONTROL_OR_SPACE.search(link) or not any(form.fullmatch(link) for form in forms):
-        raise Refusal(
-            Code.INVALID_LINK, "The link must be an http(s) URL, host/path or a user name, without spaces", field="link"
-        )
+        raise _invalid_link()
+
+
+def _invalid_link() -> Refusal:
+    message = "The link must be an http(s) URL, host/path or a user name, without spaces"
+    return Refusal(Code.INVALID_LINK, message, field="link")
 
 
 def check_idempotency_key(key: str) -> str:

@@ -115,6 +115,11 @@ class Refusal(PanelgateError):
         return HTTP_STATUS[self.code]
 
 
+def try_later(seconds: int) -> Refusal:
+    """Return the refusal of a caller to whom nothing was done, for a reason that is not theirs and will pass."""
+    return Refusal(Code.SERVICE_UNAVAILABLE, "Service temporarily unavailable", retry_after=seconds)
+
+
 class StoreBusy(PanelgateError):
     """The store answered conflict, throttling or an error until the deadline; the write may be retried."""
 

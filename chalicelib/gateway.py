@@ -1,33 +1,22 @@
-"""The use case: a command of a tenant in, its result out. It reads like design.md 5 and knows no technology.
+"""The use case: a command of a tenant in, its result out. It knows no technology.
 
-Whatever happens to an ``add`` after it was accepted ends in one of four ways: placed, rejected (nothing was bought),
-unknown (never sent again), or, if this process dies, SENDING until the sweeper calls it unknown.
+``admit`` says who is calling, ``execute`` does what they ask; what becomes of an accepted ``add`` is in ``purchase``.
 """
 
 import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from ipaddress import ip_address, ip_network
 
 from chalicelib import money
-from chalicelib.actions import Action, Balance, GetBalance, GetStatus, Placed, PlaceOrder, Reason, Refused, Status
+from chalicelib.actions import Action, Balance, GetBalance, GetStatus, PlaceOrder, Status
 from chalicelib.calling import MICROSECOND, Caller, Window, dialect_of
 from chalicelib.commands import AddCommand, AnyCommand, BalanceCommand, ServicesCommand, StatusCommand
-from chalicelib.errors import (
-    AlreadyBound,
-    AnswerLost,
-    Code,
-    NeverSent,
-    Refusal,
-    SendFailure,
-    StoreBusy,
-    Unavailable,
-    UnreadableReply,
-)
-from chalicelib.keys import ProviderKey, parse_client_key
+from chalicelib.errors import Code, Refusal, SendFailure, StoreBusy, Unavailable, UnreadableReply, try_later
+from chalicelib.keys import parse_client_key
 from chalicelib.log import logger
 from chalicelib.model import (
     FINAL,
@@ -61,12 +50,8 @@ from chalicelib.ports import (
     Throttled,
     Wallet,
 )
+from chalicelib.purchase import ANSWER_TIME, RECORD_TIME, Deadline, Purchase, Receipt
 
-# A panel gets at least this long to answer an `add`; later than that before the deadline none is started.
-ANSWER_TIME = 6 * MICROSECOND
-# What recording an outcome may take after the panel's deadline; with it a request ends before the 29 s of
-# API Gateway: 25 s to ask, these, and the way back.
-RECORD_TIME = 1_500_000
 # A read waits this long for a free slot of the provider's pace: spends come first (contract 8.7).
 READ_PATIENCE = 2 * MICROSECOND
 # A read asks this long before it falls back on what it last knew.
@@ -75,48 +60,15 @@ READ_TIME = 10 * MICROSECOND
 FRESH = 15 * MICROSECOND
 # After `send_by` a sender may still be reading its answer for this long, on a clock that may differ from ours.
 SENDER_GONE = 85 * MICROSECOND
-KEPT_EVIDENCE = 300
-
-# What a provider's refusal of an `add` means to the caller. Those with a Retry-After are the operator's trouble, not
-# the order's: nothing was bought, and the same key may try again.
-_TEMPORARY: Mapping[Reason, int] = {
-    Reason.BAD_KEY: 60,
-    Reason.NO_FUNDS: 300,
-    Reason.THROTTLED: 2,
-    Reason.UNAVAILABLE: 60,
-}
-_PERMANENT: Mapping[Reason, tuple[Code, str]] = {
-    Reason.SERVICE: (Code.SERVICE_NOT_FOUND, "This service is not available any more"),
-    Reason.LINK: (Code.INVALID_LINK, "The link was not accepted for this service"),
-    Reason.DUPLICATE_LINK: (
-        Code.DUPLICATE_LINK,
-        "You have active order with this link. Please wait until order being completed.",
-    ),
-    Reason.QUANTITY: (Code.INVALID_QUANTITY, "Incorrect quantity"),
-    Reason.ORDER: (Code.ORDER_REFUSED, "The order was refused"),
-    Reason.MALFORMED: (Code.ORDER_REFUSED, "The order was refused"),
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Who says they are calling: the key as given, the caller's address and, from a browser, the page's origin."""
 
-    key: str
+    key: str = field(repr=False)
     address: str = ""
     origin: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """Until when a request may ask a panel (``ask``) and write the outcome down (``record``), in epoch µs."""
-
-    ask: int
-
-    @property
-    def record(self) -> int:
-        """The end of all store calls."""
-        return self.ask + RECORD_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +112,6 @@ class Offers:
 
     offers: Sequence[Offer]
     etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """An order was taken: ``charged`` in micro-USD; ``pending`` when it is not known yet whether it was placed."""
-
-    order: int
-    charged: int
-    pending: bool
-    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,29 +198,30 @@ class Gateway:
             return Money(money.amount(self.wallet.available(session.tenant.id)), "USD")
         provider = next(iter(self._providers(session).values()), None)
         if provider is None:
-            raise _try_later(60)
+            raise try_later(60)
         answer = self._read(provider, GetBalance(), session.deadline)
         if not isinstance(answer, Balance):
-            raise _try_later(5)
+            raise try_later(5)
         return Money(answer.amount, answer.currency or provider.currency)
 
     def _services(self, session: Session, cursor: int) -> Offers:
         providers = self._providers(session)
         listings = self.catalog.listings(providers)
         offers = [
-            Offer(number, _rate(session.tenant, providers[slug], service), service)
+            Offer(number, rate, service)
             for slug, listing in listings.items()
             for service in listing.services
             if service.active
             and (number := public_id(session.tenant, providers[slug], service.id)) >= cursor
             and _listed(session.tenant, number)
+            and (rate := _rate(session.tenant, providers[slug], service)) is not None
         ]
         versions = {slug: [listing.version, str(providers[slug].fx)] for slug, listing in sorted(listings.items())}
         terms = [
             versions,
             str(session.tenant.markup),
             session.tenant.ids,
-            sorted(session.tenant.services or ()),
+            None if session.tenant.services is None else sorted(session.tenant.services),
             cursor,
         ]
         return Offers(sorted(offers, key=lambda offer: offer.id), _digest(terms)[:32])
@@ -311,7 +254,7 @@ class Gateway:
             return self._replay(first, fingerprint)
         match self._accept(draft, session.deadline):
             case Accepted(order):
-                return self._purchase(provider, call, order, session.deadline)
+                return Purchase(self.orders, self.caller, order, session.deadline).make(provider, call)
             case Claimed(first):
                 return self._replay(first, fingerprint)
             case Broke():
@@ -333,12 +276,15 @@ class Gateway:
         tenant, now = session.tenant, self.clock.now()
         provider, service = self._service(session, command.service)
         _check_order(command, service, provider)
-        charge = money.charge(_rate(tenant, provider, service), command.quantity * (command.runs or 1))
+        rate = _rate(tenant, provider, service)
+        if rate is None:
+            raise _no_such_service()
+        charge = money.charge(rate, command.quantity * (command.runs or 1))
         if command.max_charge is not None and charge > money.micros(command.max_charge):
             raise Refusal(Code.PRICE_CHANGED, f"The price is now {money.text(charge)} USD, above max_charge")
         send_by = session.deadline.ask - ANSWER_TIME
         if now >= send_by:
-            raise _try_later(1)
+            raise try_later(1)
         call = PlaceOrder(
             service.id, command.link, command.quantity, command.runs, command.interval, dict(command.extra)
         )
@@ -377,25 +323,7 @@ class Gateway:
             service = self.catalog.service(provider.slug, own)
             if service is not None and service.active:
                 return provider, service
-        raise Refusal(Code.SERVICE_NOT_FOUND, "There is no such service", field="service")
-
-    def _purchase(self, provider: Provider, call: PlaceOrder, order: Order, deadline: Deadline) -> Receipt:
-        """Send an accepted order, once, and record what became of it."""
-        purchase = _Purchase(self.orders, order, deadline.record)
-        window = Window(slot_by=order.attempt.send_by, send_by=order.attempt.send_by, deadline=deadline.ask)
-        try:
-            answer = self.caller.ask(provider, call, window, before=purchase.start)
-        except (Unavailable, NeverSent, StoreBusy) as error:  # StoreBusy: a second attempt could not be noted
-            return purchase.not_sent(error)
-        except (AnswerLost, UnreadableReply) as error:
-            return purchase.unknown(f"{type(error).__name__}: {error}")
-        match answer:
-            case Placed():
-                return purchase.placed(answer)
-            case Refused():
-                return purchase.refused(answer)
-            case _:
-                return purchase.unknown(f"an answer of the wrong kind: {type(answer).__name__}")
+        raise _no_such_service()
 
     def _replay(self, first: Order, fingerprint: str) -> Receipt:
         """Give the first answer again (contract 5)."""
@@ -407,22 +335,20 @@ class Gateway:
             self.orders.lose(first, "its sender was not heard of again", until=self.clock.now() + RECORD_TIME)
             return Receipt(first.id, first.charge, pending=True, replayed=True)
         if first.state is OrderState.REJECTED:
-            refusal = first.refusal or {}
-            raise Refusal(
-                Code(refusal.get("code", Code.ORDER_REFUSED)),
-                refusal.get("message", "The order was refused"),
-                replayed=True,
-            )
+            if first.refusal is None:  # its key was freed between our look at the claim and at the order
+                raise try_later(1)
+            raise Refusal(Code(first.refusal["code"]), first.refusal["message"], replayed=True)
         return Receipt(first.id, first.charge, pending=first.pending, replayed=True)
 
     # -- status --------------------------------------------------------------------------------------------------
 
     def _status(self, session: Session, number: int) -> Progress:
         order = self.orders.get(session.tenant.id, number)
-        if order is None or order.state is OrderState.REJECTED:
+        allowed = session.scope.providers
+        if order is None or (allowed is not None and order.provider not in allowed):
             raise Refusal(Code.ORDER_NOT_FOUND, "Incorrect order ID", field="order")
         if order.state is not OrderState.PLACED or order.provider_order is None:
-            return _unsettled(order)
+            return _unsettled(order, self.clock.now())
         reading = order.reading
         if reading and (reading.status in FINAL or self.clock.now() - reading.at <= FRESH):
             return _progress(order, reading, stale=False)
@@ -433,7 +359,9 @@ class Gateway:
         last = order.reading or Reading(status=OrderStatus.PENDING, start_count=None, remains=None, at=order.updated)
         provider = self.directory.providers().get(order.provider)
         try:
-            answer = None if provider is None else self._read(provider, GetStatus(provider_order), deadline)
+            answer = (
+                self._read(provider, GetStatus(provider_order), deadline) if provider and provider.enabled else None
+            )
         except Refusal:
             answer = None
         if not isinstance(answer, Status):
@@ -464,96 +392,15 @@ class Gateway:
         except (Unavailable, SendFailure, UnreadableReply) as error:
             facts = {"provider": provider.slug, "cause": f"{type(error).__name__}: {error}"}
             logger.warning("provider not read", extra={"facts": facts})
-            raise _try_later(getattr(error, "retry_after", 5)) from None
-
-
-class _Purchase:
-    """The recording half of one ``add``: holds the attempt, and turns each outcome into a record and an answer."""
-
-    def __init__(self, orders: Orders, order: Order, until: int) -> None:
-        self._orders = orders
-        self._order = order
-        self._until = until
-
-    def start(self, key: ProviderKey, number: int) -> None:
-        """Note which key version is used; a second try, after a rejected key, is a new attempt."""
-        attempt = replace(self._order.attempt, key_version=key.version)
-        if number == 1:
-            self._order = replace(self._order, attempt=attempt)
-            return
-        attempt = replace(attempt, token=secrets.token_hex(16))
-        current = self._orders.reattempt(self._order, attempt, until=attempt.send_by)
-        if current is None:
-            cause = "the order was settled meanwhile"
-            raise AnswerLost(cause)
-        self._order = current
-
-    def placed(self, placed: Placed) -> Receipt:
-        order = self._order
-        if placed.warning:
-            logger.error("odd receipt", extra={"facts": self._facts(placed.warning, provider_order=placed.order)})
-        if placed.pending:
-            return self.unknown("the provider confirms later", provider_order=placed.order)
-        try:
-            if self._orders.place(order, placed, until=self._until):
-                return Receipt(order.id, order.charge, pending=False)
-            cause = "the order was settled meanwhile"
-        except AlreadyBound:
-            return self.unknown(f"the provider named its order {placed.order}, which belongs to another order")
-        except StoreBusy as error:
-            cause = str(error)
-        # Bought, and not written down: the settlement finds it by its evidence. This line is evidence too.
-        logger.error("purchase not recorded", extra={"facts": self._facts(cause, provider_order=placed.order)})
-        return Receipt(order.id, order.charge, pending=True)
-
-    def refused(self, refused: Refused) -> Receipt:
-        order = self._order
-        logger.warning(
-            "order refused", extra={"facts": self._facts(refused.text[:KEPT_EVIDENCE], reason=refused.reason)}
-        )
-        if refused.reason in _TEMPORARY:
-            self._reject(None)
-            raise _try_later(_TEMPORARY[refused.reason])
-        code, message = _PERMANENT[refused.reason]
-        if not self._reject({"code": code, "message": message, "text": refused.text[:KEPT_EVIDENCE]}):
-            return Receipt(order.id, order.charge, pending=True)
-        raise Refusal(code, message)
-
-    def not_sent(self, error: Unavailable | NeverSent | StoreBusy) -> Receipt:
-        logger.warning("order not sent", extra={"facts": self._facts(str(error))})
-        if not self._reject(None):
-            return Receipt(self._order.id, self._order.charge, pending=True)
-        raise _try_later(getattr(error, "retry_after", 5))
-
-    def unknown(self, evidence: str, *, provider_order: int | None = None) -> Receipt:
-        order = self._order
-        logger.error("outcome unknown", extra={"facts": self._facts(evidence[:KEPT_EVIDENCE])})
-        try:
-            self._orders.lose(order, evidence[:KEPT_EVIDENCE], until=self._until, provider_order=provider_order)
-        except StoreBusy as error:
-            # The order stays SENDING, and the sweeper will call it unknown.
-            logger.warning("unknown outcome not recorded", extra={"facts": self._facts(str(error))})
-        return Receipt(order.id, order.charge, pending=True)
-
-    def _reject(self, refusal: Mapping[str, str] | None) -> bool:
-        """Give the money back; False when that could not be written, and the order stays to be settled."""
-        try:
-            return self._orders.reject(self._order, refusal, until=self._until)
-        except StoreBusy as error:
-            logger.error("refusal not recorded", extra={"facts": self._facts(str(error))})
-            return False
-
-    def _facts(self, cause: str, **more: object) -> dict[str, object]:
-        order = self._order
-        return {"order": order.id, "tenant": order.tenant, "provider": order.provider, "cause": cause, **more}
+            raise try_later(getattr(error, "retry_after", 5)) from None
 
 
 def _unknown_key() -> Refusal:
     return Refusal(Code.INVALID_API_KEY, "Invalid API key")
 
 
-def _try_later(seconds: int) -> Refusal:
-    return Refusal(Code.SERVICE_UNAVAILABLE, "Service temporarily unavailable", retry_after=seconds)
+def _no_such_service() -> Refusal:
+    return Refusal(Code.SERVICE_NOT_FOUND, "There is no such service", field="service")
 
 
 def _out_of_bounds(tenant: Tenant, scope: Scope, credentials: Credentials) -> Refusal | None:
@@ -573,9 +420,12 @@ def _inside(address: str, networks: Sequence[str]) -> bool:
     return any(caller in ip_network(network) for network in networks)
 
 
-def _rate(tenant: Tenant, provider: Provider, service: Service) -> int:
-    """Return the tenant's price per 1000 in micro-USD."""
-    return money.tenant_rate(service.rate, markup=tenant.markup, fx=provider.fx)
+def _rate(tenant: Tenant, provider: Provider, service: Service) -> int | None:
+    """Return the tenant's price per 1000 in micro-USD, None where it is beyond all reason."""
+    try:
+        return money.tenant_rate(service.rate, markup=tenant.markup, fx=provider.fx)
+    except ValueError:
+        return None
 
 
 def _listed(tenant: Tenant, number: int) -> bool:
@@ -586,7 +436,7 @@ def _check_order(command: AddCommand, service: Service, provider: Provider) -> N
     """Refuse, before anything is sent, what the panel would refuse."""
     if service.type != "Default":
         raise Refusal(Code.NOT_SUPPORTED, f"Services of the type {service.type} cannot be ordered here yet")
-    if command.runs and not dialect_of(provider).capabilities.sends_dripfeed:
+    if command.runs and (service.dripfeed is False or not _sends_dripfeed(provider)):
         raise Refusal(Code.NOT_SUPPORTED, "This service takes no drip-feed")
     if command.quantity < service.min:
         raise Refusal(Code.INVALID_QUANTITY, f"Quantity less than minimal {service.min}", field="quantity")
@@ -594,6 +444,13 @@ def _check_order(command: AddCommand, service: Service, provider: Provider) -> N
         raise Refusal(Code.INVALID_QUANTITY, f"Quantity more than maximum {service.max}", field="quantity")
     if command.runs and command.quantity * command.runs > 10**15:
         raise Refusal(Code.INVALID_QUANTITY, "Incorrect quantity", field="runs")
+
+
+def _sends_dripfeed(provider: Provider) -> bool:
+    try:
+        return dialect_of(provider).capabilities.sends_dripfeed
+    except Unavailable as error:
+        raise try_later(error.retry_after) from None
 
 
 def _random_id() -> int:
@@ -619,11 +476,14 @@ def _claim(tenant: Tenant, command: AddCommand, fingerprint: str) -> str | None:
     return f"SAME#{fingerprint}" if tenant.dedupe else None
 
 
-def _unsettled(order: Order) -> Progress:
-    """An order whose purchase is not known yet is pending; one that proved never to have been placed is canceled."""
-    gone = order.state is OrderState.NOT_PLACED
-    status = OrderStatus.CANCELED if gone else OrderStatus.PENDING
-    return Progress(order, status, None, None, order.updated, stale=False)
+def _unsettled(order: Order, now: int) -> Progress:
+    """An order whose purchase is not known yet is pending; one that proved never to have been placed is canceled.
+
+    The id of a REJECTED one is known only to a caller whom we could not tell the refusal.
+    """
+    if order.state in (OrderState.NOT_PLACED, OrderState.REJECTED):
+        return Progress(replace(order, charge=0), OrderStatus.CANCELED, None, None, order.updated, stale=False)
+    return Progress(order, OrderStatus.PENDING, None, None, order.updated, stale=now - order.updated > FRESH)
 
 
 def _progress(order: Order, reading: Reading, *, stale: bool) -> Progress:

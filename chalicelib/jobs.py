@@ -7,9 +7,10 @@ from chalicelib.actions import ListServices, Services
 from chalicelib.aws.catalog import DynamoCatalog, SyncReport
 from chalicelib.calling import MICROSECOND, Caller, Window
 from chalicelib.errors import PanelgateError, Unavailable
-from chalicelib.gateway import RECORD_TIME, SENDER_GONE
+from chalicelib.gateway import SENDER_GONE
 from chalicelib.log import logger
 from chalicelib.model import MAX_ID, MAX_PROVIDER_NUMBER, Provider
+from chalicelib.purchase import RECORD_TIME
 from chalicelib.wiring import Parts
 
 T = TypeVar("T")
@@ -32,10 +33,11 @@ def sync_catalog(provider: Provider, *, caller: Caller, catalog: DynamoCatalog, 
     if not isinstance(answer, Services):
         cause = f"the provider refused to list its services: {getattr(answer, 'reason', 'unknown')}"
         raise Unavailable(cause)
-    fitting = [s for s in answer.services if s.id * (MAX_PROVIDER_NUMBER + 1) + provider.number <= MAX_ID]
+    highest = (MAX_ID - provider.number) // (MAX_PROVIDER_NUMBER + 1)
+    fitting = [service for service in answer.services if service.id <= highest]
     skipped = [
         *answer.skipped,
-        *(f"service {s.id}: its public id would pass 2^31 - 1" for s in answer.services if s not in fitting),
+        *(f"service {s.id}: its public id would pass 2^31 - 1" for s in answer.services if s.id > highest),
     ]
     if skipped:
         facts = {"provider": provider.slug, "skipped": len(skipped), "first": skipped[0]}

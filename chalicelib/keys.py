@@ -14,6 +14,8 @@ import secrets
 import string
 import zlib
 from dataclasses import dataclass, field
+from functools import lru_cache
+from html import escape
 from urllib.parse import quote, quote_plus
 
 TENANT_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
@@ -67,6 +69,24 @@ def new_client_key(tenant: str) -> str:
     return head + _checksum(head)
 
 
+@lru_cache(maxsize=64)
+def _spellings(key: str) -> tuple[str, ...]:
+    """Return the spellings in which a panel may echo a key, the longest first."""
+    in_json, encoded = json.dumps(key)[1:-1], base64.b64encode(key.encode()).decode()
+    forms = {
+        key,
+        quote(key, safe=""),
+        quote_plus(key),
+        in_json,
+        in_json.replace("/", "\\/"),  # as PHP writes it
+        escape(key),
+        encoded,
+        encoded.rstrip("="),
+        base64.urlsafe_b64encode(key.encode()).decode().rstrip("="),
+    }
+    return tuple(sorted(forms, key=len, reverse=True))
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderKey:
     """The operator's key at a provider, with the Secrets Manager version that it came from."""
@@ -74,29 +94,15 @@ class ProviderKey:
     value: str = field(repr=False)
     version: str
 
-    def _forms(self) -> set[str]:
-        """The spellings in which a panel may echo a key."""
-        value = self.value
-        encoded = base64.b64encode(value.encode()).decode()
-        return {
-            value,
-            quote(value, safe=""),
-            quote_plus(value),
-            json.dumps(value)[1:-1],
-            encoded,
-            encoded.rstrip("="),
-            base64.urlsafe_b64encode(value.encode()).decode().rstrip("="),
-        }
-
     def redact(self, text: str) -> str:
-        """Return ``text`` without this key, whether raw, URL-encoded, JSON-escaped or in base64."""
-        for form in sorted(self._forms(), key=len, reverse=True):
+        """Return ``text`` without this key, whether raw, URL-encoded, JSON- or HTML-escaped or in base64."""
+        for form in _spellings(self.value):
             text = text.replace(form, REDACTED)
         return text
 
     def redact_bytes(self, body: bytes) -> bytes:
         """Return a reply's body without this key; see ``redact``."""
-        for form in sorted(self._forms(), key=len, reverse=True):
+        for form in _spellings(self.value):
             body = body.replace(form.encode(), REDACTED.encode())
         return body
 

@@ -124,7 +124,7 @@ class Service:
     max: int
     refill: bool
     cancel: bool
-    dripfeed: bool
+    dripfeed: bool | None
     active: bool = True
     extra: Mapping[str, str] = field(default_factory=dict)
 

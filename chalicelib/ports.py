@@ -122,7 +122,11 @@ class Orders(Protocol):
         """
 
     def reject(self, order: Order, refusal: Mapping[str, str] | None, *, until: int) -> bool:
-        """Record that nothing was bought and give the money back; without a ``refusal`` the claim is freed too."""
+        """Record that nothing was bought and give the money back; without a ``refusal`` the claim is freed too.
+
+        False if the caller cannot be told so: the order is no longer this attempt's, or it was called UNKNOWN
+        meanwhile, then its money is back and its claim stays.
+        """
 
     def lose(self, order: Order, evidence: str, *, until: int, provider_order: int | None = None) -> bool:
         """Record that the outcome is not known (SENDING to UNKNOWN)."""

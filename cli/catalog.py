@@ -98,5 +98,5 @@ def _document(provider: Provider, service: Service) -> dict[str, Any]:
         "max": service.max,
         "refill": service.refill,
         "cancel": service.cancel,
-        "dripfeed": service.dripfeed,
+        "dripfeed": bool(service.dripfeed),
     }

@@ -21,6 +21,7 @@ and `cli.main` names the module. `--stage` and `--json` then work before and aft
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,13 +83,25 @@ class Console:
     def aws(self) -> Aws:
         """The AWS account of the chosen stage."""
         if self.stage != LOCAL_STAGE:
-            return Aws.real()
+            aws = Aws.real()
+            self._check_configuration(aws.session)
+            return aws
         from cli.system import LocalSystem  # noqa: PLC0415 - the system itself uses this module
 
         facts = LocalSystem().status()
         if facts is None:
             raise Failure("The local system is not running. Start it with `panelgate local up`.")
         return Aws.emulated(facts.aws_endpoint)
+
+    def _check_configuration(self, session: boto3.Session) -> None:
+        """Say at once what AWS would need; a newcomer may have meant the local system."""
+        missing = {"region": session.region_name is None, "credentials": session.get_credentials() is None}
+        named = [name for name, is_missing in missing.items() if is_missing]
+        if named:
+            raise Failure(
+                f"The stage {self.stage} is in AWS, and no {' and no '.join(named)} can be found: configure them as for"
+                f" the AWS CLI, or say --stage {LOCAL_STAGE} for the system on this machine."
+            )
 
     @functools.cached_property
     def parts(self) -> "Parts":
@@ -128,6 +141,8 @@ class Console:
         return secret
 
 
+# As `infra/data.yaml` wants it: table, secrets and stacks are named after it.
+_STAGE = re.compile(r"[a-z][a-z0-9-]{0,20}", re.ASCII)
 _HINTS = {"ResourceNotFoundException": ". Is this stage deployed? `panelgate deploy` does it."}
 
 pass_console = click.make_pass_decorator(Console, ensure=True)
@@ -135,6 +150,8 @@ pass_console = click.make_pass_decorator(Console, ensure=True)
 
 def _set_stage(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
+        if not _STAGE.fullmatch(value):
+            raise click.BadParameter("use a lower-case letter and then up to 20 lower-case letters, digits and hyphens")
         context.ensure_object(Console).stage = value
 
 
@@ -162,6 +179,14 @@ class Command(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return its own options, and the global ones."""
         return [*super().get_params(ctx), *_global_options()]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. Those that are too many are not repeated: a secret may be among them."""
+        may_have_more, ctx.allow_extra_args = ctx.allow_extra_args, True
+        rest = super().parse_args(ctx, args)
+        if rest and not may_have_more:
+            ctx.fail("These are too many arguments. (Keys are read from standard input.)")
+        return rest
 
 
 class Group(Command, click.Group):

@@ -20,7 +20,7 @@ import httpx
 import yaml
 from botocore.exceptions import ClientError
 
-from cli.console import Aws, Command, Console, Failure, pass_console
+from cli.console import LOCAL_STAGE, Aws, Command, Console, Failure, pass_console
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
@@ -402,6 +402,10 @@ def deploy_command(console: Console, endpoint_url: str | None, domain: str | Non
         raise click.UsageError("--domain and --certificate belong together.")
     aws = Aws.real(endpoint_url) if endpoint_url else console.aws
     deployed = deploy(aws, console.stage, console.progress, domain=domain, certificate=certificate)
+    if console.stage == LOCAL_STAGE and aws.endpoint:
+        from cli.system import LocalSystem  # noqa: PLC0415 - the system itself uses this module
+
+        LocalSystem().note_api(aws.endpoint, deployed.api_url)
     document = {"stage": console.stage, "api_url": deployed.api_url}
     if deployed.domain_url:
         document |= {"domain_url": deployed.domain_url, "domain_target": deployed.domain_target or ""}

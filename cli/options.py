@@ -6,7 +6,7 @@ never repeat what was typed: a secret may have slipped into the wrong place.
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -176,8 +176,8 @@ def read_origin(text: str) -> str:
     return plain.removesuffix(":443") if parts.scheme == "https" else plain.removesuffix(":80")
 
 
-def read_service(text: str) -> int:
-    """Return a service's id."""
+def read_id(text: str) -> int:
+    """Return the id of a service or an order."""
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**31:
         raise ValueError
     return int(text)
@@ -238,7 +238,8 @@ ORIGINS = Written(
     _list_of(read_origin, empty="none"),
     "write origins such as https://shop.example, without a path and with commas between, or `none`",
 )
-SERVICES = Written("ids", _list_of(read_service, empty="all"), "write service ids with commas between, or `all`")
+SERVICES = Written("ids", _list_of(read_id, empty="all"), "write service ids with commas between, or `all`")
+ORDER = Written("id", read_id, "write the number of an order")
 ACTIONS = Written(
     "actions", _list_of(lambda text: Action(text).value, empty="all"), f"write any of {_ACTIONS}, or `all`"
 )
@@ -314,6 +315,8 @@ def cell(value: object) -> str:
         return _WORDS[value]
     if isinstance(value, list | tuple):
         return ", ".join(cell(item) for item in value) or "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{cell(name)}={cell(inner)}" for name, inner in value.items()) or "-"
     text = f"{value:f}" if isinstance(value, Decimal) else str(value)
     return "".join(character if character.isprintable() else "·" for character in text)
 

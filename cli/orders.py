@@ -10,9 +10,9 @@ import click
 
 from chalicelib import money
 from chalicelib.calling import MICROSECOND
-from chalicelib.model import MAX_ID, Order, OrderState, OrderStatus
+from chalicelib.model import Order, OrderState, OrderStatus
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import SLUG, Table, facts, moment
+from cli.options import ORDER, SLUG, Table, facts, moment
 
 UNSETTLED = {
     OrderState.SENDING: OrderStatus.PENDING,
@@ -123,7 +123,7 @@ def list_orders(console: Console, tenant: str | None, limit: int) -> None:
 
 @orders_command.command()
 @click.argument("tenant", type=SLUG)
-@click.argument("order", metavar="ID", type=click.IntRange(1, MAX_ID))
+@click.argument("order", metavar="ID", type=ORDER)
 @pass_console
 def show(console: Console, tenant: str, order: int) -> None:
     """Print all that is known of one order."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,13 @@ class LocalSystem:
         if erase:
             self._erase()
 
+    def note_api(self, aws_endpoint: str, api_url: str) -> None:
+        """Remember where a deployment to this running system put its API: the emulator may have made a new one."""
+        state = State.load(self._state_file)
+        if state.facts and state.facts.aws_endpoint == aws_endpoint.rstrip("/"):
+            state.facts = replace(state.facts, api_url=api_url)
+            state.save(self._state_file)
+
     # --- Starting ---------------------------------------------------------------------------------------------------
 
     def _start(self, progress: Progress) -> Facts:
@@ -171,6 +178,7 @@ class LocalSystem:
         shutil.rmtree(temporary, ignore_errors=True)
         for folder in (aws, temporary):
             folder.mkdir(parents=True, exist_ok=True)
+        aws.chmod(0o700)  # secrets are in there, whatever the folder above lets others read
         port = self._port("emulator")
         settings = {
             "AUTH": "true",  # IAM is checked for every call of a function

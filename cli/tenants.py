@@ -63,7 +63,10 @@ def tenants_command() -> None:
 @_settings
 @pass_console
 def create(console: Console, /, tenant: str, **given: object) -> None:
-    """Create a tenant; `clients create` then makes a key for it."""
+    """Create a tenant; `clients create` then makes a key for it.
+
+    Without options: funded by a wallet, 10/s with a burst of 20, no markup, all providers and services, global ids.
+    """
     new = _changed(console, Tenant(id=tenant), given)
     console.registry.create_tenant(new)
     shown = document(new)

@@ -12,10 +12,11 @@ from chalicelib.actions import PanelService
 from chalicelib.aws.registry import Registry
 from chalicelib.commands import AddCommand, StatusCommand
 from chalicelib.errors import AnswerLost, NeverSent, Refusal
-from chalicelib.gateway import Credentials, Deadline, Denied, Progress, Receipt, Session
+from chalicelib.gateway import Credentials, Denied, Progress, Session
 from chalicelib.model import Provider, Tenant
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.ports import Clock, Sender
+from chalicelib.purchase import Deadline, Receipt
 from chalicelib.settings import Settings
 from chalicelib.wiring import Parts, assemble
 
@@ -85,7 +86,8 @@ class PretendPanel:
 
     def send(self, _url: str, request: Request, *, deadline: float, send_by: float | None = None) -> Reply:
         assert send_by is None or send_by <= deadline
-        fields = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
+        body = request.body.decode()
+        fields = json.loads(body) if body.startswith("{") else dict(parse_qsl(body, keep_blank_values=True))
         with self._lock:
             self.requests.append(fields)
         if fields["key"] not in self.keys:
@@ -199,7 +201,7 @@ FOLLOWERS = PanelService(
     max=10000,
     refill=True,
     cancel=True,
-    dripfeed=False,
+    dripfeed=None,
 )
 COMMENTS = PanelService(
     id=2,
@@ -211,5 +213,5 @@ COMMENTS = PanelService(
     max=1500,
     refill=False,
     cancel=True,
-    dripfeed=False,
+    dripfeed=None,
 )

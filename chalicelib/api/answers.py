@@ -14,15 +14,16 @@ from chalice.app import Response
 
 from chalicelib.api.reading import Envelope, Incoming
 from chalicelib.commands import read_action, read_command
-from chalicelib.errors import Code, Refusal, StoreBusy
-from chalicelib.gateway import Credentials, Deadline, Denied, Gateway, Result, Session
+from chalicelib.errors import Code, Refusal, StoreBusy, try_later
+from chalicelib.gateway import Credentials, Denied, Gateway, Result, Session
 from chalicelib.log import logger, request_id
 from chalicelib.model import Quota
+from chalicelib.purchase import Deadline
 
-# A panel is asked until 25 s after the request reached API Gateway, which gives up after 29 s, and until 2 s before
-# Lambda's own end; both in µs.
+# A panel is asked until 25 s after the request reached API Gateway, which gives up after 29 s, and until 3.5 s before
+# Lambda's own end: recording begins within 1.5 s (`purchase.RECORD_TIME`), and a try of it takes at most 2 s.
 _ASK_TIME = 25_000_000
-_LAMBDA_MARGIN = 2_000_000
+_LAMBDA_MARGIN = 3_500_000
 _SECOND = 1_000_000
 EXPOSED = "ETag, Idempotent-Replayed, Link, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 
@@ -61,24 +62,39 @@ def begin() -> None:
 def serve(face: Face, incoming: Incoming, gateway: Gateway) -> Response:
     """Answer one call."""
     begin()
+    session, outcome = _outcome(face, incoming, gateway)
+    answer = face.refuse(outcome) if isinstance(outcome, Refusal) else outcome
+    _log(incoming, session, outcome, answer.status)
+    cors = _cors(gateway, incoming, session) if face.cors else {}
+    return respond(answer, {**cors, **_limit_headers(None if session is None else session.quota)})
+
+
+def _outcome(face: Face, incoming: Incoming, gateway: Gateway) -> tuple[Session | Denied | None, Answer | Refusal]:
+    """Return who called, as far as that is known, and what to answer."""
     session: Session | Denied | None = None
     try:
         envelope = face.read(incoming)
         origin = incoming.headers.get("origin") if face.cors else None
         session = gateway.admit(Credentials(envelope.key, incoming.address, origin), _deadline(incoming))
         if isinstance(session, Denied):
-            raise session.refusal  # noqa: TRY301 - one place words all refusals
-        answer = face.render(_execute(gateway, session, envelope), incoming)
+            return session, session.refusal
+        return session, face.render(_execute(gateway, session, envelope), incoming)
     except Refusal as refusal:
-        answer = face.refuse(refusal)
+        return session, refusal
     except StoreBusy as error:
         logger.warning("store busy", extra={"facts": {"cause": str(error)}})
-        answer = face.refuse(Refusal(Code.SERVICE_UNAVAILABLE, "Service temporarily unavailable", retry_after=2))
+        return session, try_later(2)
     except Exception as error:  # noqa: BLE001 - the outermost edge: told to the log, never to the caller
         log_defect(error)
-        answer = face.refuse(Refusal(Code.INTERNAL, "Something went wrong on our side"))
-    cors = _cors(gateway, incoming, session) if face.cors else {}
-    return respond(answer, {**cors, **_limit_headers(None if session is None else session.quota)})
+        return session, Refusal(Code.INTERNAL, "Something went wrong on our side")
+
+
+def _log(incoming: Incoming, session: Session | Denied | None, outcome: Answer | Refusal, status: int) -> None:
+    """Log one line a call, without anything that the caller wrote; ``gateway_id`` leads to API Gateway's access log."""
+    caller = {"tenant": session.tenant.id, "client": session.scope.client} if isinstance(session, Session) else {}
+    code = outcome.code if isinstance(outcome, Refusal) else ""
+    facts = {"status": status, "code": code, **caller, "gateway_id": incoming.gateway_id}
+    logger.info("answered", extra={"facts": facts})
 
 
 def _execute(gateway: Gateway, session: Session, envelope: Envelope) -> Result:
@@ -136,8 +152,13 @@ def _cors(gateway: Gateway, incoming: Incoming, session: Session | Denied | None
     origin = incoming.headers.get("origin")
     if origin is None:
         return {}
-    tenant = session.tenant if isinstance(session, Session) else None
-    granted = origin_granted(gateway, origin) if tenant is None else origin in tenant.origins
+    match session:
+        case Session():
+            granted = origin in session.tenant.origins
+        case Denied(refusal) if refusal.code is Code.FORBIDDEN:
+            granted = False
+        case _:
+            granted = origin_granted(gateway, origin)
     return grant(origin) if granted else {"Vary": "Origin"}
 
 

@@ -7,8 +7,8 @@ deep nesting (reliability.md 4.7). Its ``current_request`` belongs to the proces
 import io
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -20,6 +20,7 @@ from multipart import (  # type: ignore[import-untyped] # it ships no types
     parse_options_header,
 )
 
+from chalicelib.commands import check_idempotency_key
 from chalicelib.errors import Code, Refusal
 
 MAX_BODY = 256 * 1024
@@ -31,7 +32,11 @@ _MAX_PAIRS = 200
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One HTTP request. Header names are lower case; ``arrival`` and ``end`` in epoch µs (``end``: Lambda's own)."""
+    """One HTTP request.
+
+    Header names are lower case; ``arrival`` and ``end`` in epoch µs (``end``: Lambda's own). ``gateway_id`` is API
+    Gateway's id of it, for the log only.
+    """
 
     method: str
     headers: Mapping[str, str]
@@ -40,6 +45,7 @@ class Incoming:
     address: str
     arrival: int
     end: int
+    gateway_id: str = ""
 
     @classmethod
     def of(cls, request: Request) -> "Incoming":
@@ -59,6 +65,7 @@ class Incoming:
             address=context.get("identity", {}).get("sourceIp", ""),
             arrival=arrival,
             end=now + context_object.get_remaining_time_in_millis() * 1000,
+            gateway_id=context.get("requestId", ""),
         )
 
     @property
@@ -71,7 +78,7 @@ class Incoming:
 class Envelope:
     """What a request holds: the key as given, empty if there is none, and the fields without it."""
 
-    key: str
+    key: str = field(repr=False)
     fields: Mapping[str, Any]
 
 
@@ -103,6 +110,7 @@ def _envelope(incoming: Incoming, fields: dict[str, Any]) -> Envelope:
     given = fields.pop("key", None) or _header_key(incoming.headers)
     header = incoming.headers.get("idempotency-key")
     if header is not None:
+        check_idempotency_key(header)
         if fields.get("idempotency_key", header) != header:
             raise Refusal(Code.INVALID_REQUEST, "The Idempotency-Key header and the field idempotency_key differ")
         fields["idempotency_key"] = header
@@ -193,8 +201,11 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def _decimal(text: str) -> Decimal:
-    value = Decimal(text)
-    if len(text) > _MAX_DIGITS or abs(value.adjusted()) > _MAX_DIGITS:
+    try:
+        value = Decimal(text) if len(text) <= _MAX_DIGITS else None
+    except InvalidOperation:  # an exponent beyond Decimal's own bounds
+        value = None
+    if value is None or abs(value.adjusted()) > _MAX_DIGITS:
         raise Refusal(Code.INVALID_REQUEST, "A number has too many digits")
     return value
 

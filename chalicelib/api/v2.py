@@ -1,6 +1,6 @@
 """The classic protocol's wording: HTTP 200 for nearly everything, strings for numbers, one sentence an error."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from chalicelib import money
@@ -8,8 +8,10 @@ from chalicelib.api.answers import Answer, Face, error_headers, to_json
 from chalicelib.api.pages import first_page
 from chalicelib.api.reading import Incoming, read_v2
 from chalicelib.errors import Code, Refusal
-from chalicelib.gateway import Money, Offer, Offers, Progress, Receipt, Result
+from chalicelib.gateway import Money, Offer, Offers, Progress, Result
+from chalicelib.log import logger
 from chalicelib.model import OrderStatus
+from chalicelib.purchase import Receipt
 
 _INCORRECT_REQUEST = "Incorrect request"
 _TRY_LATER = "Service temporarily unavailable"
@@ -72,7 +74,7 @@ def render(result: Result, _incoming: Incoming) -> Answer:
         case Money():
             return Answer(200, to_json({"balance": format(result.amount, "f"), "currency": result.currency}))
         case Offers():
-            return Answer(200, first_page(_services(result)).body)
+            return _services(result)
         case Receipt():
             headers = {"Idempotent-Replayed": "true"} if result.replayed else {}
             return Answer(200, to_json({"order": result.order}), headers)
@@ -82,8 +84,11 @@ def render(result: Result, _incoming: Incoming) -> Answer:
             assert_never(result)
 
 
-def _services(result: Offers) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    return ((offer.id, _service(offer)) for offer in result.offers)
+def _services(result: Offers) -> Answer:
+    page = first_page((offer.id, _service(offer)) for offer in result.offers)
+    if page.next is not None:  # the protocol knows no pages
+        logger.error("services left out", extra={"facts": {"from": page.next, "of": len(result.offers)}})
+    return Answer(200, page.body)
 
 
 def _service(offer: Offer) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def _service(offer: Offer) -> dict[str, Any]:
         "max": str(service.max),
         "refill": service.refill,
         "cancel": service.cancel,
-        "dripfeed": service.dripfeed,
+        "dripfeed": bool(service.dripfeed),
     }
 
 

@@ -9,8 +9,9 @@ from chalicelib.api.answers import Answer, Face, error_headers, to_json
 from chalicelib.api.pages import first_page
 from chalicelib.api.reading import Incoming, read_v3
 from chalicelib.errors import Refusal
-from chalicelib.gateway import Money, Offer, Offers, Progress, Receipt, Result
+from chalicelib.gateway import Money, Offer, Offers, Progress, Result
 from chalicelib.log import request_id
+from chalicelib.purchase import Receipt
 
 
 def refuse(refusal: Refusal) -> Answer:
@@ -55,7 +56,7 @@ def _service(offer: Offer) -> dict[str, Any]:
         "max": str(service.max),
         "refill": service.refill,
         "cancel": service.cancel,
-        "dripfeed": service.dripfeed,
+        "dripfeed": bool(service.dripfeed),
         **service.extra,
     }
 

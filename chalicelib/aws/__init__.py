@@ -14,7 +14,7 @@ pk                          sk                          item
 ``TENANTS``                 ``<tenant>``                that the tenant exists, for lists
 ``ORIGIN#<origin>``         ``<tenant>``                that the tenant lists this web origin
 ``PROVIDERS``               ``<provider>``              configuration of a provider
-``PROVIDERS``               ``NUMBER#<number>``         whose the number is, for ever
+``PROVIDERS``               ``NUMBER#<number>``         whose number it is, for ever
 ``P#<provider>``            ``PACE``                    limiter of the provider
 ``P#<provider>``            ``SERVICE#<id>``            one service
 ``P#<provider>``            ``CATALOG``                 version and size of the compressed list

@@ -14,6 +14,7 @@ from typing import Any
 
 from chalicelib.actions import PanelService
 from chalicelib.aws.table import Item, Table
+from chalicelib.errors import StoreBusy
 from chalicelib.model import Service
 from chalicelib.ports import Listing
 
@@ -58,9 +59,8 @@ class DynamoCatalog:
 
     def listings(self, providers: Iterable[str]) -> Mapping[str, Listing]:
         """Return the catalogs of the providers that have one."""
-        heads = {
-            item["provider"]: item for item in self._table.get_many([(f"P#{slug}", "CATALOG") for slug in providers])
-        }
+        found = self._table.get_many([(f"P#{slug}", "CATALOG") for slug in providers])
+        heads = {head["provider"]: head for head in found}
         return {slug: self._listing(slug, head) for slug, head in heads.items()}
 
     def _listing(self, provider: str, head: Item) -> Listing:
@@ -71,12 +71,12 @@ class DynamoCatalog:
         return known
 
     def _load(self, provider: str, head: Item) -> Listing:
-        pieces = self._table.get_many([(f"P#{provider}", _piece(head["version"], n)) for n in range(head["pieces"])])
+        pieces = self._pieces(provider, head)
         if len(pieces) < head["pieces"]:  # a sync has just switched to its new list and dropped this one
             head = self._table.get(f"P#{provider}", "CATALOG") or head
-            pieces = self._table.get_many(
-                [(f"P#{provider}", _piece(head["version"], n)) for n in range(head["pieces"])]
-            )
+            pieces = self._pieces(provider, head)
+        if len(pieces) < head["pieces"]:
+            raise StoreBusy("the catalog is being replaced")
         packed = b"".join(item["data"] for item in sorted(pieces, key=lambda item: item["sk"]))
         rows = json.loads(zlib.decompress(packed))
         return Listing(head["version"], [_service(provider, row) for row in rows])
@@ -110,14 +110,13 @@ class DynamoCatalog:
         version = hashlib.sha256(text).hexdigest()[:32]
         packed = zlib.compress(text, 6)
         pieces = [packed[start : start + _PIECE] for start in range(0, len(packed), _PIECE)]
-        old = [item["sk"] for item in self._table.query(pk, "CATALOG#")]
-        new = [_piece(version, n) for n in range(len(pieces))]
-        self._table.put_many(
-            [{"pk": pk, "sk": sk, "data": data} for sk, data in zip(new, pieces, strict=True) if sk not in old]
-        )
+        old = self._table.get(pk, "CATALOG")
+        self._table.put_many([{"pk": pk, "sk": _piece(version, n), "data": data} for n, data in enumerate(pieces)])
         head = {"provider": provider, "version": version, "pieces": len(pieces), "count": len(rows), "synced": now}
         self._table.put_many([{"pk": pk, "sk": "CATALOG", **head}])
-        self._table.delete_many([(pk, sk) for sk in old if sk not in new])
+        # Only the pieces of the list that was replaced: others may belong to a sync that runs at the same time.
+        if old is not None and old["version"] != version:
+            self._table.delete_many([(pk, _piece(old["version"], n)) for n in range(old["pieces"])])
 
 
 def _piece(version: str, number: int) -> str:
@@ -135,9 +134,10 @@ def _row(service: PanelService) -> Item:
         "max": service.max,
         "refill": service.refill,
         "cancel": service.cancel,
-        "dripfeed": service.dripfeed,
         "active": True,
     }
+    if service.dripfeed is not None:
+        row["dripfeed"] = service.dripfeed
     return {**row, "extra": dict(service.extra)} if service.extra else row
 
 
@@ -157,7 +157,7 @@ def _service(provider: str, row: Mapping[str, Any]) -> Service:
         max=row["max"],
         refill=row["refill"],
         cancel=row["cancel"],
-        dripfeed=row["dripfeed"],
+        dripfeed=row.get("dripfeed"),
         active=row["active"],
         extra=row.get("extra", {}),
     )

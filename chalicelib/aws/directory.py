@@ -15,6 +15,8 @@ from chalicelib.ports import Admission, Admitted, Stranger, Suspended, Throttled
 # How long a container uses the providers' configuration before it looks again, in µs. A disabled provider is used
 # no longer than this.
 CONFIGURATION_AGE = 30_000_000
+# A host name has at most 253 characters; DynamoDB refuses keys of more than 2048 bytes.
+_LONGEST_ORIGIN = 300
 # Neighbours may turn the limiter's window between two looks; four turns in one request do not happen.
 _TRIES = 4
 # Containers remember this many tenants' limiters, only to guess which update applies.
@@ -61,6 +63,8 @@ class DynamoDirectory:
 
     def origin_listed(self, origin: str) -> bool:
         """Say whether an active tenant lists this web origin."""
+        if len(origin) > _LONGEST_ORIGIN or not origin.isascii():
+            return False
         for item in self._table.query(f"ORIGIN#{origin}"):
             owner = self._table.get(f"T#{item['sk']}", "TENANT")
             if owner and owner["active"] and origin in owner.get("origins", ()):

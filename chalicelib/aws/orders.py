@@ -4,6 +4,7 @@ An order's purchase is moved by the holder of its attempt's token alone; the swe
 into UNKNOWN. The money moves in the same transaction as the order, so that each movement happens once.
 """
 
+import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,6 +21,8 @@ from chalicelib.ports import Acceptance, Accepted, Broke, Claimed
 OPEN_ORDERS, ORDERS_BY_TIME = "open-orders", "orders-by-time"
 # Drawing a free id out of 2^31 fails this often only if the tenant has used nearly all of them.
 _DRAWS = 8
+# What an attempt's holder may move an order out of.
+_SOURCES = (OrderState.SENDING, OrderState.UNKNOWN)
 _NAMES = {"#attempt": "attempt", "#token": "token", "#state": "state"}
 
 
@@ -117,25 +120,29 @@ class DynamoOrders:
         return True
 
     def reject(self, order: Order, refusal: Mapping[str, str] | None, *, until: int) -> bool:
-        """Record that nothing was bought and give the money back; without a ``refusal`` the claim is freed too."""
+        """Record that nothing was bought and give the money back; without a ``refusal`` the claim is freed too.
+
+        An order that was called UNKNOWN meanwhile has been told of: it ends as NOT_PLACED and keeps its claim.
+        """
         order = replace(order, updated=self._table.clock.now())
         facts = {"refusal": dict(refusal) if refusal else None, "key_version": order.attempt.key_version}
-        writes = [_move(order, OrderState.REJECTED, facts), *wallet.release(order)]
-        if refusal is None and order.claim is not None:
-            writes.append(
-                Write(
-                    f"T#{order.tenant}",
-                    f"CLAIM#{order.claim}",
-                    condition="attribute_not_exists(pk) OR #order = :order",
-                    names={"#order": "order"},
-                    values={":order": order.id},
-                )
-            )
+        writes = [_move(order, OrderState.REJECTED, facts, sources="#state = :sending"), *wallet.release(order)]
+        freed = _freed(order) if refusal is None else []
         try:
-            self._table.transact(writes, until=until)
+            self._table.transact([*writes, *freed], until=until)
         except TransactionRefused as refused:
+            if set(refused.failed) == {len(writes)}:  # a younger order has the claim now, and keeps it
+                return self.reject(replace(order, claim=None), refusal, until=until)
+            if _is(refused.failed.get(0), order, OrderState.UNKNOWN):
+                self._end_unknown(order, facts, until=until)
             return _is(refused.failed.get(0), order, OrderState.REJECTED)
         return True
+
+    def _end_unknown(self, order: Order, facts: Mapping[str, Any], *, until: int) -> None:
+        """Give the money of an UNKNOWN order back, of which its sender knows that nothing was bought."""
+        move = _move(order, OrderState.NOT_PLACED, facts, sources="#state = :unknown")
+        with contextlib.suppress(TransactionRefused):  # somebody has settled it
+            self._table.transact([move, *wallet.release(order)], until=until)
 
     def lose(self, order: Order, evidence: str, *, until: int, provider_order: int | None = None) -> bool:
         """Record that the outcome is not known (SENDING to UNKNOWN)."""
@@ -218,6 +225,20 @@ def _claim(order: Order) -> list[Write]:
     ]
 
 
+def _freed(order: Order) -> list[Write]:
+    if order.claim is None:
+        return []
+    return [
+        Write(
+            f"T#{order.tenant}",
+            f"CLAIM#{order.claim}",
+            condition="attribute_not_exists(pk) OR #order = :order",
+            names={"#order": "order"},
+            values={":order": order.id},
+        )
+    ]
+
+
 def _move(
     order: Order, state: OrderState, facts: Mapping[str, Any], *, sources: str = "#state IN (:sending, :unknown)"
 ) -> Write:
@@ -230,11 +251,9 @@ def _move(
         ":state": state.value,
         ":updated": order.updated,
         ":token": order.attempt.token,
-        ":sending": OrderState.SENDING.value,
         **{f":f_{name}": value for name, value in given.items()},
     }
-    if ":unknown" in sources:
-        values[":unknown"] = OrderState.UNKNOWN.value
+    values |= {f":{source.value}": source.value for source in _SOURCES if f":{source.value}" in sources}
     return Write(
         *_key(order),
         update="SET " + ", ".join(assignments) + ("" if is_open else " REMOVE #open, due"),

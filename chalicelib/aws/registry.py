@@ -79,23 +79,23 @@ class Registry:
     def add_provider(self, new: Provider) -> Provider:
         """Store a provider under the next free number; numbers are never given again, for public ids hold them.
 
+        A provider that was removed gets its old number back, with its catalog and its orders; a name never comes to
+        stand for another panel, whose order ids would meet the old one's.
+
         Raises:
-            Exists: the name is taken.
-            Full: all 999 numbers are.
+            Exists: the name is taken, or was another panel's.
+            Full: all 999 numbers are taken.
         """
         for _ in range(MAX_PROVIDER_NUMBER):
-            taken = [int(item["sk"].removeprefix("NUMBER#")) for item in self._table.query("PROVIDERS", "NUMBER#")]
-            number = max(taken, default=0) + 1
-            if number > MAX_PROVIDER_NUMBER:
-                break
-            candidate = replace(new, number=number)
+            candidate = replace(new, number=self._free_number(new))
             writes = [
                 Write("PROVIDERS", new.slug, put=provider_attributes(candidate), condition="attribute_not_exists(pk)"),
                 Write(
                     "PROVIDERS",
-                    f"NUMBER#{number:03d}",
-                    put={"provider": new.slug},
-                    condition="attribute_not_exists(pk)",
+                    _number(candidate),
+                    put=_holder(candidate),
+                    condition="attribute_not_exists(pk) OR provider = :slug",
+                    values={":slug": new.slug},
                 ),
                 Write(f"P#{new.slug}", "PACE", put=_pace(candidate, limits.full_bucket())),
             ]
@@ -108,6 +108,18 @@ class Registry:
             return candidate
         raise Full(f"all {MAX_PROVIDER_NUMBER} provider numbers are taken")
 
+    def _free_number(self, new: Provider) -> int:
+        numbers = {item["provider"]: item for item in self._table.query("PROVIDERS", "NUMBER#")}
+        mine = numbers.get(new.slug)
+        if mine is None:
+            number = 1 + max((item["number"] for item in numbers.values()), default=0)
+            if number > MAX_PROVIDER_NUMBER:
+                raise Full(f"all {MAX_PROVIDER_NUMBER} provider numbers are taken")
+            return number
+        if mine["url"] != new.url:
+            raise Exists(f"{new.slug} was the name of the panel at {mine['url']}: choose another name")
+        return int(mine["number"])
+
     def set_provider(self, changed: Provider) -> None:
         """Store a provider's changed settings. A changed limit starts with nothing to spend.
 
@@ -116,6 +128,7 @@ class Registry:
         """
         old = self.provider(changed.slug)
         self._table.write(Write("PROVIDERS", changed.slug, put=provider_attributes(changed)))
+        self._table.write(Write("PROVIDERS", _number(changed), put=_holder(changed)))
         if (old.interval, old.burst, old.concurrency) != (changed.interval, changed.burst, changed.concurrency):
             bucket = limits.empty_bucket(changed.interval, changed.burst, self._table.clock.now())
             self._table.write(Write(f"P#{changed.slug}", "PACE", put=_pace(changed, bucket)))
@@ -316,6 +329,14 @@ class Registry:
             )
         except ConditionFailed:
             raise Missing(f"there is no tenant {tenant_id}") from None
+
+
+def _number(value: Provider) -> str:
+    return f"NUMBER#{value.number:03d}"
+
+
+def _holder(value: Provider) -> Item:
+    return {"provider": value.slug, "number": value.number, "url": value.url}
 
 
 def _pace(value: Provider, bucket: Mapping[str, int]) -> Item:

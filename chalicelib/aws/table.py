@@ -25,7 +25,7 @@ Item = dict[str, Any]
 T = TypeVar("T")
 
 # What an ordinary call may take before its caller is told that the store is busy, in µs.
-PATIENCE = 5_000_000
+PATIENCE = 3_000_000
 _FIRST_WAIT = 0.02
 _LONGEST_WAIT = 0.6
 _BATCH_GET = 100
@@ -122,6 +122,7 @@ class Table:
     def get_many(self, keys: Sequence[tuple[str, str]]) -> list[Item]:
         """Return those of the items that exist, read consistently, in no order."""
         found: list[Item] = []
+        end = self.clock.now() + PATIENCE
         for start in range(0, len(keys), _BATCH_GET):
             wanted: Any = [_key(pk, sk) for pk, sk in keys[start : start + _BATCH_GET]]
             while wanted:
@@ -129,6 +130,7 @@ class Table:
                 reply: Any = self._call(self.client.batch_get_item, RequestItems=request)
                 found += [decode(item) for item in reply["Responses"].get(self.name, [])]
                 wanted = reply.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+                end = self._next_batch(wanted, len(reply["Responses"].get(self.name, [])), end)
         return found
 
     def query(self, pk: str, prefix: str = "") -> Iterator[Item]:
@@ -206,11 +208,24 @@ class Table:
         self._batch([{"DeleteRequest": {"Key": _key(pk, sk)}} for pk, sk in keys])
 
     def _batch(self, requests: Sequence[Any]) -> None:
+        end = self.clock.now() + PATIENCE
         for start in range(0, len(requests), _BATCH_WRITE):
             left: Any = list(requests[start : start + _BATCH_WRITE])
             while left:
                 reply: Any = self._call(self.client.batch_write_item, RequestItems={self.name: left})
-                left = reply.get("UnprocessedItems", {}).get(self.name, [])
+                done, left = len(left), reply.get("UnprocessedItems", {}).get(self.name, [])
+                end = self._next_batch(left, done - len(left), end)
+
+    def _next_batch(self, left: Sequence[Any], done: int, end: int) -> int:
+        """Wait before what a batch left undone is asked for again, and return until when it may be."""
+        now = self.clock.now()
+        if not left or done:
+            return now + PATIENCE
+        if now >= end:
+            cause = "a batch was left undone"
+            raise StoreBusy(cause)
+        self.clock.sleep(random.uniform(_LONGEST_WAIT / 4, _LONGEST_WAIT))  # noqa: S311 - jitter
+        return end
 
     def _call(self, operation: Callable[..., T], until: int | None = None, **request: Any) -> T:  # noqa: ANN401
         end = self.clock.now() + PATIENCE if until is None else until

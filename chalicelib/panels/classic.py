@@ -216,7 +216,7 @@ class Classic(Dialect):
             max=most,
             refill=reading.flag(row.get("refill")) or False,
             cancel=reading.flag(row.get("cancel")) or False,
-            dripfeed=reading.flag(row.get("dripfeed")) or False,
+            dripfeed=reading.flag(row.get("dripfeed")),
             extra=dict(self._extras(row)),
         )
 

@@ -112,6 +112,8 @@ def test_the_tenants_limit_is_the_one_429(world: World) -> None:
         ({**ADD, "link": "javascript:alert(1)"}, "Incorrect link"),
         ({**ADD, "link": "https://x y"}, "Incorrect link"),
         ({**ADD, "quantity": ""}, "Incorrect request"),
+        ({**ADD, "quantity": "many"}, "Incorrect quantity"),
+        ({**ADD, "quantity": "-5"}, "Incorrect quantity"),
         ({**ADD, "quantity": "10"}, "Quantity less than minimal 50"),
         ({**ADD, "quantity": "10001"}, "Quantity more than maximum 10000"),
         ({**ADD, "runs": "2"}, "Incorrect request"),

@@ -101,6 +101,13 @@ def test_services_with_etag_and_304(world: World) -> None:
     assert other.json[0]["rate"] == "0.99"
 
 
+@pytest.mark.parametrize("cursor", ["abc", 5, "\ud800", "1" * 65])
+def test_a_bad_cursor_is_refused_in_plain_words(world: World, cursor: object) -> None:
+    answer = v3(world, {"action": "services", "cursor": cursor})
+    assert refused(answer) == (400, "invalid_request")
+    assert not {"String", "Input", "unicode"} & set(answer.json["error"].split())
+
+
 def test_services_come_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chalicelib.api.pages.MAX_PAGE", 250)
     first = v3(world, {"action": "services"})
@@ -124,7 +131,11 @@ def test_services_come_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -
         ({"action": "add", "service": 1001, "quantity": 100}, (422, "missing_field")),
         ({**ADD, "quantity": None}, (422, "missing_field")),
         ({**ADD, "quantity": 49}, (422, "invalid_quantity")),
-        ({**ADD, "quantity": -100}, (400, "invalid_request")),
+        ({**ADD, "quantity": -100}, (422, "invalid_quantity")),
+        ({**ADD, "quantity": 100.5}, (422, "invalid_quantity")),
+        ({**ADD, "quantity": "many"}, (422, "invalid_quantity")),
+        ({**ADD, "link": 5}, (422, "invalid_link")),
+        ({**ADD, "link": "tel:123/4"}, (422, "invalid_link")),
         ({**ADD, "link": "ftp://host/file"}, (422, "invalid_link")),
         ({**ADD, "link": "x" * 2049}, (422, "invalid_link")),
         ({**ADD, "link": "a\u0000b"}, (422, "invalid_link")),
@@ -138,7 +149,7 @@ def test_services_come_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -
         ({**ADD, "idempotency_key": "naïve"}, (400, "invalid_request")),
         ({"action": "status", "order": 1_000_001}, (404, "order_not_found")),
         ({"action": "status", "order": 10**17}, (404, "order_not_found")),
-        ({"action": "status", "order": None}, (400, "invalid_request")),
+        ({"action": "status", "order": None}, (422, "missing_field")),
     ],
 )
 def test_bad_input_has_its_code_and_sends_nothing(world: World, fields: Any, expected: tuple[int, str]) -> None:
@@ -146,7 +157,9 @@ def test_bad_input_has_its_code_and_sends_nothing(world: World, fields: Any, exp
     assert not world.panel.requests
 
 
-@pytest.mark.parametrize("link", ["https://a.b/c?d=e#f", "HTTP://A.B", "instagram.com/x", "@some_user", "user.name-1"])
+@pytest.mark.parametrize(
+    "link", ["https://a.b/c?d=e#f", "HTTP://A.B", "instagram.com/x", "a.b:80/x", "@some_user", "user.name-1"]
+)
 def test_good_links(world: World, link: str) -> None:
     assert v3(world, {**ADD, "link": link}).status == 200
 
@@ -156,6 +169,21 @@ def test_scalars_that_nobody_knows_travel_on_as_text(world: World) -> None:
     [purchase] = world.panel.purchases
     assert purchase.items() >= {"goal_key": "g", "n": "5", "flag": "1"}.items()
     assert not purchase.keys() & {"max_charge", "comments", "posts", "idempotency_key"}
+
+
+def test_an_empty_idempotency_key_in_the_header_is_refused_and_not_ignored(world: World) -> None:
+    assert refused(v3(world, ADD, headers={"idempotency-key": ""})) == (400, "invalid_request")
+    assert not world.panel.requests
+
+
+def test_a_disabled_provider_is_not_called_any_more(world: World) -> None:
+    order = v3(world, ADD).json["order"]
+    world.registry.set_provider(replace(world.registry.provider("smosale"), enabled=False))
+    world.time.sleep(60)
+    status = v3(world, {"action": "status", "order": order}).json
+    assert (status["status"], status["stale"]) == ("pending", True)
+    assert refused(v3(world, ADD)) == (404, "service_not_found")
+    assert world.panel.asked("status") == 0
 
 
 def test_401_looks_the_same_for_all_bad_keys(world: World) -> None:
@@ -198,6 +226,8 @@ def test_a_key_for_other_providers_sees_none_of_these(world: World) -> None:
     assert [row["service"] for row in v3(world, {"action": "services"}, headers=narrow).json] == [1002, 2002]
     assert refused(v3(world, ADD, headers=narrow)) == (404, "service_not_found")
     assert v3(world, {**ADD, "service": 1002}, headers=narrow).status == 200
+    elsewhere = v3(world, ADD).json["order"]
+    assert refused(v3(world, {"action": "status", "order": elsewhere}, headers=narrow)) == (404, "order_not_found")
 
 
 def test_another_tenants_order_looks_like_none(world: World) -> None:

@@ -1,7 +1,6 @@
 """The journal: who may move an order where, and that its money moves with it, once."""
 
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -117,7 +116,7 @@ def test_only_the_holder_of_the_attempt_moves_an_order(world: World, move: str) 
     order = accepted(world)
     stranger = replace(order, attempt=replace(order.attempt, token="0" * 32))
     orders = world.parts.orders
-    moves: dict[str, Callable[[], object]] = {
+    moves: dict[str, Any] = {
         "place": lambda: orders.place(stranger, Placed(77), until=UNTIL),
         "reject": lambda: orders.reject(stranger, None, until=UNTIL),
         "lose": lambda: orders.lose(stranger, "?", until=UNTIL),
@@ -147,11 +146,12 @@ def test_a_late_success_still_counts_after_the_sweeper(world: World) -> None:
     assert world.money() == (CREDIT - PRICE, 0)
 
 
-def test_a_late_refusal_still_counts_after_the_sweeper(world: World) -> None:
+def test_a_late_refusal_still_gives_the_money_back_after_the_sweeper(world: World) -> None:
     order = accepted(world)
     world.time.sleep(300)
     sweep_orders(world.parts)
-    assert world.parts.orders.reject(order, None, until=UNTIL)
+    assert not world.parts.orders.reject(order, None, until=UNTIL), "its id may have been told: no refusal any more"
+    assert state(world, order) is OrderState.NOT_PLACED
     assert world.money() == (CREDIT, 0)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from chalicelib.aws.pace import LEASE, DynamoPace
+from chalicelib.aws.pace import LEAD, LEASE, DynamoPace
 from chalicelib.errors import Code, Refusal
-from chalicelib.model import Provider
-from tests.world import LINK, SECOND, World
+from chalicelib.model import OrderState, Provider
+from chalicelib.panels.dialect import Reply
+from tests.world import LINK, SECOND, PretendPanel, World, buys, says
 
 
 @pytest.fixture
@@ -24,13 +25,13 @@ def slow(world: World) -> Provider:
 def test_slots_are_an_interval_apart(world: World, slow: Provider) -> None:
     pace, start = DynamoPace(world.parts.table), world.time.at
     slots = [pace.reserve(slow, holder=str(n), latest=start + 10 * SECOND) for n in range(4)]
-    assert slots == [start + n * SECOND for n in range(4)]
+    assert slots == [start + LEAD + n * SECOND for n in range(4)]
 
 
 def test_no_slot_is_given_after_the_latest(world: World, slow: Provider) -> None:
     pace, start = DynamoPace(world.parts.table), world.time.at
-    slots = [pace.reserve(slow, holder=str(n), latest=start + 2 * SECOND) for n in range(5)]
-    assert slots == [start, start + SECOND, start + 2 * SECOND, None, None]
+    slots = [pace.reserve(slow, holder=str(n), latest=start + LEAD + 2 * SECOND) for n in range(5)]
+    assert slots == [start + LEAD, start + LEAD + SECOND, start + LEAD + 2 * SECOND, None, None]
 
 
 def test_slots_of_many_containers_are_an_interval_apart(world: World, slow: Provider) -> None:
@@ -55,7 +56,7 @@ def test_spends_wait_for_their_slot_and_are_refused_unsent_when_there_is_none(wo
     before = world.time.at
     world.add(service=service)
     world.add(service=service)
-    assert world.time.at - before == SECOND, "the second one waited"
+    assert world.time.at - before == LEAD + SECOND, "the second one waited"
 
     pace = DynamoPace(world.parts.table)
     for n in range(30):
@@ -65,6 +66,37 @@ def test_spends_wait_for_their_slot_and_are_refused_unsent_when_there_is_none(wo
     assert refused.value.code is Code.SERVICE_UNAVAILABLE
     assert len(world.panel.purchases) == 2
     assert world.money() == (100 * SECOND - 2 * 900_000, 0)
+
+
+def test_a_throttled_call_gets_another_slot(world: World) -> None:
+    world.add_provider(
+        Provider(slug="mystic", number=0, dialect="mysticsmm", url="https://mystic.test/", interval=SECOND, burst=1)
+    )
+    asked = []
+
+    def throttles_once(panel: PretendPanel, fields: dict[str, str]) -> Reply:
+        asked.append(world.time.at)
+        return Reply(429, {}, b'{"error":"Too many requests"}') if len(asked) == 1 else buys(panel, fields)
+
+    world.panel.behaviours["add"] = throttles_once
+    order = world.parts.orders.get("acme", world.add(service=1002).order)
+
+    assert order is not None
+    assert (order.state, order.attempts) == (OrderState.PLACED, 2)
+    assert asked[1] - asked[0] == SECOND
+    assert len(world.panel.purchases) == 1
+
+
+def test_a_call_that_stays_throttled_bought_nothing(world: World) -> None:
+    world.add_provider(
+        Provider(slug="mystic", number=0, dialect="mysticsmm", url="https://mystic.test/", interval=SECOND, burst=1)
+    )
+    world.panel.behaviours["add"] = says({"error": "Too many requests"}, 429)
+    with pytest.raises(Refusal) as refused:
+        world.add(service=1002)
+    assert refused.value.code is Code.SERVICE_UNAVAILABLE
+    assert world.panel.asked("add") == 2
+    assert world.money() == (100 * SECOND, 0)
 
 
 def test_a_read_does_not_wait_long_but_answers_what_it_last_knew(world: World, slow: Provider) -> None:

@@ -54,13 +54,51 @@ def test_help(shell: Shell, arguments: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["providers fly", "tenants show", "tenants show acme --fast", "wallet show a b", "keys revoke smosale"]
+    "arguments",
+    [
+        "providers fly",
+        "tenants show",
+        "tenants show acme --fast",
+        "wallet show a b",
+        "keys revoke smosale",
+        "orders show acme x",
+    ],
 )
 def test_wrong_use_exits_with_2(shell: Shell, arguments: str) -> None:
     assert shell.misuse(*arguments.split())
     outcome = shell(*arguments.split())
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err
+
+
+@pytest.mark.parametrize("stage", ["", "Bad Stage", "9lives", "a" * 22, "x/y"])
+def test_what_is_no_stage(shell: Shell, stage: str) -> None:
+    assert "lower-case" in shell.misuse("--stage", stage, "tenants", "list")
+
+
+def test_superfluous_arguments_are_not_repeated(shell: Shell) -> None:
+    """A key that was given as an argument is in the shell's history already; it must not be in a log, too."""
+    for arguments in ("keys rotate smosale S3CRET", "tenants list S3CRET", "providers add p S3CRET --dialect x"):
+        shell.misuse(*arguments.split())
+        outcome = shell(*arguments.split())
+        assert outcome.code == 2
+    assert "S3CRET" not in "".join(shell.said)
+
+
+def test_an_unconfigured_aws_is_told_at_once() -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "AWS_EC2_METADATA_DISABLED": "true"}
+    program = [str(Path(sys.executable).with_name("panelgate")), "tenants", "list", "--json"]
+
+    def error(**more: str) -> str:
+        told = subprocess.run(  # noqa: S603
+            program, env=environment | more, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert told.returncode == 1
+        return str(json.loads(told.stdout)["error"])
+
+    assert "no region and no credentials" in error()
+    assert "no credentials" in error(AWS_DEFAULT_REGION="us-east-1")
+    assert "--stage local" in error()
 
 
 def test_the_program_itself(emulator: str, stage_name: str) -> None:

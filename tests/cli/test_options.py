@@ -74,3 +74,9 @@ def test_moments_are_rfc_3339() -> None:
 def test_small_and_large_numbers_have_no_exponent() -> None:
     assert str(options.plain(Decimal("1E+3"))) == "1000"
     assert str(options.plain(Decimal("8.50"))) == "8.5"
+
+
+def test_people_read_lists_and_members_without_brackets() -> None:
+    assert options.cell(["a", None]) == "a, -"
+    assert options.cell({"goal_key": "x", "late": True}) == "goal_key=x, late=yes"
+    assert options.cell({}) == options.cell([]) == "-"

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from chalicelib.commands import AddCommand
-from chalicelib.gateway import Credentials, Deadline, Receipt, Session
+from chalicelib.gateway import Credentials, Session
+from chalicelib.purchase import Deadline, Receipt
 from cli.console import Console
 from cli.orders import Desk
 from sandbox.faults import ActiveFault

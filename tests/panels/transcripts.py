@@ -72,7 +72,7 @@ def _plain(value: object) -> Any:
         return {
             name: part
             for name, part in given.items()
-            if name not in optional or (part is not None and part is not False and part not in ([], {}))
+            if part is not None and (name not in optional or (part is not False and part not in ([], {})))
         }
     if isinstance(value, Decimal):
         return str(value)
