@@ -21,10 +21,10 @@ from chalicelib.model import Tenant
 from chalicelib.panels.dialect import Reply
 from chalicelib.panels.dialect import Request as PanelRequest
 from chalicelib.ports import Clock
-from chalicelib.settings import Settings
+from chalicelib.settings import LOCAL_STAGE, Settings
 from chalicelib.upstream import Sender
 from chalicelib.wiring import Parts, assemble, build
-from cli.console import LOCAL_STAGE, Aws
+from cli.console import Aws
 from cli.system import LocalSystem
 
 if TYPE_CHECKING:
@@ -180,4 +180,4 @@ def _prepare(aws: Aws) -> Stage:
     parts.wallet.credit("benchmark", CREDIT, reference="benchmark")
     key = registry.create_client("benchmark").key
     service = next(listed for listed in parts.catalog.listings([PANEL])[PANEL].services if listed.type == "Default")
-    return Stage(aws, key, service.id * 1000 + registry.provider(PANEL).number, service.min)
+    return Stage(aws, key, registry.provider(PANEL).global_id(service.id), service.min)

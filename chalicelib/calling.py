@@ -14,10 +14,9 @@ from chalicelib.keys import ProviderKey
 from chalicelib.model import Provider
 from chalicelib.panels import DIALECTS
 from chalicelib.panels.dialect import Dialect, Reply
-from chalicelib.ports import Clock, Pace, Sender, Vault
+from chalicelib.ports import SECOND, Clock, Pace, Sender, Vault
 
-MICROSECOND = 1_000_000
-# A reservation is waited for by sleeping until it; asking earlier than this costs nothing.
+# Whole seconds until a caller for whom no slot was free may ask again.
 _RETRY_AFTER_PACE = 2
 
 
@@ -95,8 +94,8 @@ class Caller:
             reply = self.sender.send(
                 provider.url,
                 request,
-                deadline=window.deadline / MICROSECOND,
-                send_by=window.send_by / MICROSECOND,
+                deadline=window.deadline / SECOND,
+                send_by=window.send_by / SECOND,
             )
         finally:
             if provider.concurrency is not None:
@@ -108,9 +107,8 @@ class Caller:
             return
         slot = self.pace.reserve(provider, holder=holder, latest=latest)
         if slot is None:
-            cause = "the provider's pace is used up"
-            raise Unavailable(cause, retry_after=_RETRY_AFTER_PACE)
-        self.clock.sleep(max(0, slot - self.clock.now()) / MICROSECOND)
+            raise Unavailable("the provider's pace is used up", retry_after=_RETRY_AFTER_PACE)
+        self.clock.sleep(max(0, slot - self.clock.now()) / SECOND)
 
 
 def dialect_of(provider: Provider) -> Dialect:
@@ -122,8 +120,7 @@ def dialect_of(provider: Provider) -> Dialect:
     try:
         return DIALECTS[provider.dialect]
     except KeyError:
-        cause = f"unknown dialect {provider.dialect}"
-        raise Unavailable(cause) from None
+        raise Unavailable(f"unknown dialect {provider.dialect}") from None
 
 
 def _decoded(dialect: Dialect, call: Call, reply: Reply, key: ProviderKey) -> Answer:

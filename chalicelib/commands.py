@@ -16,7 +16,6 @@ from chalicelib.actions import Action
 from chalicelib.errors import Code, Refusal
 
 MAX_LINK = 2048
-MAX_QUANTITY = 10**12
 MAX_FIELDS = 64
 MAX_KEY = 255
 # These belong to the conversation with us and never travel on (contract 4).
@@ -80,11 +79,19 @@ def _optional_number(value: object) -> object:
 
 def _amount(value: object) -> object:
     if isinstance(value, Decimal | int) and not isinstance(value, bool):
-        value = format(value, "f") if isinstance(value, Decimal) else str(value)
+        value = _digits(value)
     if isinstance(value, str) and _AMOUNT.fullmatch(value):
         return Decimal(value)
     error, message = "amount", "an amount such as 5.85 is needed"
     raise PydanticCustomError(error, message)
+
+
+def _digits(value: Decimal | int) -> str:
+    return format(Decimal(value), "f")
+
+
+def _missing(name: str) -> Refusal:
+    return Refusal(Code.MISSING_FIELD, f"The field {name} is missing", field=name)
 
 
 # What pydantic says of text is for programmers.
@@ -118,7 +125,7 @@ class Command(BaseModel):
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "request"
         if first["type"] == "missing":
-            raise Refusal(Code.MISSING_FIELD, f"The field {name} is missing", field=name)
+            raise _missing(name)
         message = _NOT_RIGHT.get(first["type"], first["msg"])
         raise Refusal(Code.INVALID_REQUEST, f"The field {name} is not right: {message}", field=name)
 
@@ -158,17 +165,12 @@ class AddCommand(Command):
         Raises:
             Refusal: a field is missing, wrong, or belongs to another order type.
         """
-        given = dict(fields)
-        for name in ("idempotency_key", "max_charge"):
-            if given.get(name) in (None, ""):
-                given.pop(name, None)
-        if given.get("link") in (None, ""):
-            raise Refusal(Code.MISSING_FIELD, "The field link is missing", field="link")
-        if given.get("quantity") in (None, ""):
-            raise Refusal(Code.MISSING_FIELD, "The field quantity is missing", field="quantity")
-        known = {name: given[name] for name in cls.model_fields if name in given and name != "extra"}
+        for name in ("link", "quantity"):
+            if fields.get(name) in (None, ""):
+                raise _missing(name)
+        known = {name: fields[name] for name in cls.model_fields if name in fields and name != "extra"}
         try:
-            command = super().read({**known, "extra": _extra(given)})
+            command = super().read({**known, "extra": _extra(fields)})
         except Refusal as refusal:
             raise _reworded(refusal) from None
         _check_link(command.link)
@@ -208,7 +210,7 @@ def _scalar(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, int | Decimal):
-        return format(value, "f") if isinstance(value, Decimal) else str(value)
+        return _digits(value)
     if not isinstance(value, str):
         raise Refusal(Code.INVALID_REQUEST, f"The field {name} must be text, a number or a boolean", field=name)
     if _CONTROL.search(value):
@@ -237,15 +239,10 @@ def _invalid_link() -> Refusal:
     return Refusal(Code.INVALID_LINK, message, field="link")
 
 
-def check_idempotency_key(key: str) -> str:
-    """Return an idempotency key of 1 to 255 printable ASCII characters (contract 5).
-
-    Raises:
-        Refusal: it is anything else.
-    """
+def check_idempotency_key(key: str) -> None:
+    """Refuse what is not 1 to 255 printable ASCII characters (contract 5)."""
     if not (1 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
         raise Refusal(Code.INVALID_REQUEST, f"An idempotency key has 1 to {MAX_KEY} printable ASCII characters")
-    return key
 
 
 AnyCommand = BalanceCommand | ServicesCommand | StatusCommand | AddCommand

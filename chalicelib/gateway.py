@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 
 from chalicelib import money
 from chalicelib.actions import Action, Balance, GetBalance, GetStatus, PlaceOrder, Status
-from chalicelib.calling import MICROSECOND, Caller, Window, dialect_of
+from chalicelib.calling import Caller, Window, dialect_of
 from chalicelib.commands import AddCommand, AnyCommand, BalanceCommand, ServicesCommand, StatusCommand
 from chalicelib.errors import Code, Refusal, SendFailure, StoreBusy, Unavailable, UnreadableReply, try_later
 from chalicelib.keys import parse_client_key
@@ -21,7 +21,6 @@ from chalicelib.log import logger
 from chalicelib.model import (
     FINAL,
     MAX_PROVIDER_NUMBER,
-    MIN_ORDER_ID,
     Attempt,
     Funding,
     Ids,
@@ -34,8 +33,10 @@ from chalicelib.model import (
     Scope,
     Service,
     Tenant,
+    random_order_id,
 )
 from chalicelib.ports import (
+    SECOND,
     Acceptance,
     Accepted,
     Admitted,
@@ -53,13 +54,15 @@ from chalicelib.ports import (
 from chalicelib.purchase import ANSWER_TIME, RECORD_TIME, Deadline, Purchase, Receipt
 
 # A read waits this long for a free slot of the provider's pace: spends come first (contract 8.7).
-READ_PATIENCE = 2 * MICROSECOND
+READ_PATIENCE = 2 * SECOND
 # A read asks this long before it falls back on what it last knew.
-READ_TIME = 10 * MICROSECOND
+READ_TIME = 10 * SECOND
 # A live order's answer is at most this old (contract 4).
-FRESH = 15 * MICROSECOND
+FRESH = 15 * SECOND
 # After `send_by` a sender may still be reading its answer for this long, on a clock that may differ from ours.
-SENDER_GONE = 85 * MICROSECOND
+SENDER_GONE = 85 * SECOND
+# What all runs of a drip-feed may come to. DynamoDB keeps 38 digits, and the charge must fit at any rate.
+MAX_UNITS = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ Result = Money | Offers | Receipt | Progress
 
 def public_id(tenant: Tenant, provider: Provider, service: int) -> int:
     """Return the service id that a tenant sees (contract 7)."""
-    return service if tenant.ids is Ids.NATIVE else service * (MAX_PROVIDER_NUMBER + 1) + provider.number
+    return service if tenant.ids is Ids.NATIVE else provider.global_id(service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ class Gateway:
             case Suspended(quota):
                 return Denied(Refusal(Code.FORBIDDEN, "This account is suspended"), quota)
             case Throttled(quota, retry_at):
-                wait = -(-(retry_at - self.clock.now()) // MICROSECOND)
+                wait = -(-(retry_at - self.clock.now()) // SECOND)
                 return Denied(Refusal(Code.RATE_LIMITED, "Too many requests", retry_after=max(1, wait)), quota)
             case Admitted(tenant, scope, quota):
                 refusal = _out_of_bounds(tenant, scope, credentials)
@@ -276,12 +279,7 @@ class Gateway:
         tenant, now = session.tenant, self.clock.now()
         provider, service = self._service(session, command.service)
         _check_order(command, service, provider)
-        rate = _rate(tenant, provider, service)
-        if rate is None:
-            raise _no_such_service()
-        charge = money.charge(rate, command.quantity * (command.runs or 1))
-        if command.max_charge is not None and charge > money.micros(command.max_charge):
-            raise Refusal(Code.PRICE_CHANGED, f"The price is now {money.text(charge)} USD, above max_charge")
+        charge = _charge(command, tenant, service, provider)
         send_by = session.deadline.ask - ANSWER_TIME
         if now >= send_by:
             raise try_later(1)
@@ -289,7 +287,7 @@ class Gateway:
             service.id, command.link, command.quantity, command.runs, command.interval, dict(command.extra)
         )
         order = Order(
-            id=_random_id(),
+            id=random_order_id(),
             tenant=tenant.id,
             client=session.scope.client,
             provider=provider.slug,
@@ -307,7 +305,7 @@ class Gateway:
             updated=now,
             fingerprint=fingerprint,
             claim=claim,
-            claim_window=tenant.dedupe * MICROSECOND if command.idempotency_key is None else None,
+            claim_window=tenant.dedupe * SECOND if command.idempotency_key is None else None,
             idempotency_key=command.idempotency_key,
             extra=dict(command.extra),
         )
@@ -315,10 +313,10 @@ class Gateway:
 
     def _service(self, session: Session, number: int) -> tuple[Provider, Service]:
         """Find a service by its public id among those that the caller may use."""
+        native = session.tenant.ids is Ids.NATIVE
         for provider in self._providers(session).values():
-            native = session.tenant.ids is Ids.NATIVE
-            own, of_provider = (number, True) if native else (number // 1000, number % 1000 == provider.number)
-            if not of_provider or not _listed(session.tenant, number):
+            own, owner = (number, provider.number) if native else divmod(number, MAX_PROVIDER_NUMBER + 1)
+            if owner != provider.number or not _listed(session.tenant, number):
                 continue
             service = self.catalog.service(provider.slug, own)
             if service is not None and service.active:
@@ -371,7 +369,9 @@ class Gateway:
         if known is None:
             logger.warning("unknown status", extra={"facts": {"order": order.id, "status": answer.raw_status[:64]}})
         status = known or (order.reading.status if order.reading else OrderStatus.UNKNOWN)
-        reading = Reading(status=status, start_count=answer.start_count, remains=answer.remains, at=self.clock.now())
+        # Some panels say that more remains than was ordered (protocol.md 1.5).
+        remains = None if answer.remains is None else min(answer.remains, order.quantity * (order.runs or 1))
+        reading = Reading(status=status, start_count=answer.start_count, remains=remains, at=self.clock.now())
         try:
             self.orders.observe(order, reading, until=deadline.record)
         except StoreBusy:
@@ -442,8 +442,19 @@ def _check_order(command: AddCommand, service: Service, provider: Provider) -> N
         raise Refusal(Code.INVALID_QUANTITY, f"Quantity less than minimal {service.min}", field="quantity")
     if command.quantity > service.max:
         raise Refusal(Code.INVALID_QUANTITY, f"Quantity more than maximum {service.max}", field="quantity")
-    if command.runs and command.quantity * command.runs > 10**15:
+    if command.runs and command.quantity * command.runs > MAX_UNITS:
         raise Refusal(Code.INVALID_QUANTITY, "Incorrect quantity", field="runs")
+
+
+def _charge(command: AddCommand, tenant: Tenant, service: Service, provider: Provider) -> int:
+    """Return what an order costs the tenant, or refuse what it does not want to pay."""
+    rate = _rate(tenant, provider, service)
+    if rate is None:
+        raise _no_such_service()
+    charge = money.charge(rate, command.quantity * (command.runs or 1))
+    if command.max_charge is not None and charge > money.micros(command.max_charge):
+        raise Refusal(Code.PRICE_CHANGED, f"The price is now {money.text(charge)} USD, above max_charge")
+    return charge
 
 
 def _sends_dripfeed(provider: Provider) -> bool:
@@ -451,11 +462,6 @@ def _sends_dripfeed(provider: Provider) -> bool:
         return dialect_of(provider).capabilities.sends_dripfeed
     except Unavailable as error:
         raise try_later(error.retry_after) from None
-
-
-def _random_id() -> int:
-    """Draw an order id; the store draws again when it is taken (contract 7)."""
-    return MIN_ORDER_ID + secrets.randbelow(2**31 - MIN_ORDER_ID)
 
 
 def _digest(value: object) -> str:

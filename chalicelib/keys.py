@@ -115,9 +115,7 @@ def check_provider_key(text: str) -> str:
     """
     value = text.strip("\r\n")
     if not MIN_PROVIDER_KEY <= len(value) <= MAX_PROVIDER_KEY:
-        msg = f"a provider key has {MIN_PROVIDER_KEY} to {MAX_PROVIDER_KEY} characters"
-        raise ValueError(msg)
+        raise ValueError(f"a provider key has {MIN_PROVIDER_KEY} to {MAX_PROVIDER_KEY} characters")
     if not value.isascii() or not value.isprintable() or " " in value:
-        msg = "a provider key has printable ASCII characters only, without spaces"
-        raise ValueError(msg)
+        raise ValueError("a provider key has printable ASCII characters only, without spaces")
     return value

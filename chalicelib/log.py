@@ -17,15 +17,13 @@ class JsonFormatter(logging.Formatter):
     """Writes a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line for a record; an exception becomes its type and its trace."""
+        """Return the line for a record; an exception is not written, for its text may quote a key."""
         line: dict[str, object] = {
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             "request_id": request_id.get(),
             **getattr(record, "facts", {}),
         }
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
         return json.dumps({name: value for name, value in line.items() if value != ""}, default=str)
 
 

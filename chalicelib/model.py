@@ -1,5 +1,6 @@
 """The nouns: providers, tenants, services and orders, as values without behaviour of their own storage."""
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -53,6 +54,11 @@ MIN_ORDER_ID = 10**6
 MAX_PROVIDER_NUMBER = 999
 
 
+def random_order_id() -> int:
+    """Draw an order id; the store draws again when it is taken (contract 7)."""
+    return MIN_ORDER_ID + secrets.randbelow(MAX_ID + 1 - MIN_ORDER_ID)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """An upstream panel. ``interval`` is the µs between two calls (0: no limit), ``quiet`` in seconds."""
@@ -70,6 +76,10 @@ class Provider:
     quiet: int = 600
     exclusive_key: bool = False
     enabled: bool = True
+
+    def global_id(self, service: int) -> int:
+        """Return the public id of one of its services for tenants with global ids (contract 7)."""
+        return service * (MAX_PROVIDER_NUMBER + 1) + self.number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,16 +20,13 @@ def micros(amount: Decimal) -> int:
         ValueError: the amount is not finite or beyond 10^12.
     """
     if not amount.is_finite():
-        msg = "an amount of money must be finite"
-        raise ValueError(msg)
+        raise ValueError("an amount of money must be finite")
     try:
         result = int(amount.quantize(MICRO, context=_EXACT).scaleb(6, context=_EXACT))
     except InvalidOperation as error:
-        msg = "an amount of money has too many digits"
-        raise ValueError(msg) from error
+        raise ValueError("an amount of money has too many digits") from error
     if abs(result) > MAX_MICROS:
-        msg = "an amount of money is beyond 10^12"
-        raise ValueError(msg)
+        raise ValueError("an amount of money is beyond 10^12")
     return result
 
 

@@ -13,6 +13,8 @@ from chalicelib.keys import ClientKey, ProviderKey
 from chalicelib.model import Attempt, Order, Provider, Quota, Reading, Scope, Service, Tenant
 from chalicelib.panels.dialect import Reply, Request
 
+SECOND = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from chalicelib.actions import Placed, PlaceOrder, Reason, Refused
-from chalicelib.calling import MICROSECOND, Caller, Window
+from chalicelib.calling import Caller, Window
 from chalicelib.errors import (
     AlreadyBound,
     AnswerLost,
@@ -24,12 +24,12 @@ from chalicelib.errors import (
 from chalicelib.keys import ProviderKey
 from chalicelib.log import logger
 from chalicelib.model import Order, Provider
-from chalicelib.ports import Orders
+from chalicelib.ports import SECOND, Orders
 
 # A panel gets at least this long to answer an `add`; later than that before the deadline none is started.
-ANSWER_TIME = 6 * MICROSECOND
-# What recording an outcome may take after the panel's deadline; with it a request ends before the 29 s of
-# API Gateway: 25 s to ask, these, and the way back.
+ANSWER_TIME = 6 * SECOND
+# How long after the panel's deadline a try to record the outcome may begin; it takes at most 2 s itself (`wiring`),
+# so that a request ends before the 29 s of API Gateway: 25 s to ask, these, and the way back.
 RECORD_TIME = 1_500_000
 # Characters of a provider's text that are kept as evidence.
 KEPT_EVIDENCE = 300
@@ -110,7 +110,7 @@ class Purchase:
                 return self._unknown(f"an answer of the wrong kind: {type(answer).__name__}")
 
     def _start(self, key: ProviderKey, number: int) -> None:
-        """Note which key version is used; a second try, after a rejected key, is a new attempt."""
+        """Note which key version is used; a second try is a new attempt."""
         attempt = replace(self._order.attempt, key_version=key.version)
         if number == 1:
             self._order = replace(self._order, attempt=attempt)
@@ -118,8 +118,7 @@ class Purchase:
         attempt = replace(attempt, token=secrets.token_hex(16))
         current = self._orders.reattempt(self._order, attempt, until=attempt.send_by)
         if current is None:
-            cause = "the order was settled meanwhile"
-            raise AnswerLost(cause)
+            raise AnswerLost("the order was settled meanwhile")
         self._order = current
 
     def _placed(self, placed: Placed) -> Receipt:

@@ -22,8 +22,7 @@ class Settings:
         """
         stage = environment.get("PANELGATE_STAGE", "")
         if not stage:
-            msg = "PANELGATE_STAGE is not set"
-            raise ValueError(msg)
+            raise ValueError("PANELGATE_STAGE is not set")
         return cls(stage)
 
     @property

@@ -8,7 +8,7 @@ import click
 from chalicelib.aws.catalog import SyncReport
 from chalicelib.errors import PanelgateError
 from chalicelib.jobs import sync_catalog
-from chalicelib.model import MAX_PROVIDER_NUMBER, Provider, Service
+from chalicelib.model import Provider, Service
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import SLUG, Table, moment, plain
 
@@ -27,24 +27,21 @@ def sync(console: Console, provider: str | None) -> None:
     reports, failures = [], []
     for one in chosen:
         try:
-            reports.append(_report(one, _sync(console, one)))
+            reports.append(_report(one, sync_catalog(console.parts, one)))
         except PanelgateError as error:
             failures.append(f"{one.slug} ({error})")
         else:
             console.progress(f"{one.slug}: {reports[-1]['services']} services")
+            for sentence in reports[-1]["left_out"]:
+                console.progress(f"  left out: {plain(sentence)}")
     if failures:
         raise Failure(f"Not synced: {', '.join(failures)}. What was stored of them stays.")
-    rows: list[tuple[object, ...]] = [tuple(report.values()) for report in reports]
+    rows: list[tuple[object, ...]] = [tuple(report.values())[:5] for report in reports]
     console.emit({"synced": reports}, str(Table(("provider", "services", "written", "removed", "at"), rows)))
 
 
 def _enabled(console: Console) -> Sequence[Provider]:
     return [provider for provider in console.registry.providers() if provider.enabled]
-
-
-def _sync(console: Console, provider: Provider) -> SyncReport:
-    parts = console.parts
-    return sync_catalog(provider, caller=parts.caller, catalog=parts.catalog, now=parts.clock.now())
 
 
 def _report(provider: Provider, report: SyncReport) -> dict[str, Any]:
@@ -54,6 +51,7 @@ def _report(provider: Provider, report: SyncReport) -> dict[str, Any]:
         "written": report.written,
         "removed": report.removed,
         "at": moment(report.at),
+        "left_out": list(report.left_out),
     }
 
 
@@ -68,7 +66,7 @@ def show(console: Console, provider: str) -> None:
     if listing is None:
         raise Failure(f"The catalog of {provider} was never synced. Run `panelgate catalog sync {provider}`.")
     rows: list[tuple[object, ...]] = [
-        (one.id, public_id(found, one), one.name, one.type, one.rate, one.min, one.max) for one in listing.services
+        (one.id, found.global_id(one.id), one.name, one.type, one.rate, one.min, one.max) for one in listing.services
     ]
     console.emit(
         {
@@ -81,15 +79,10 @@ def show(console: Console, provider: str) -> None:
     )
 
 
-def public_id(provider: Provider, service: Service) -> int:
-    """Return the id under which tenants with global ids see a service."""
-    return service.id * (MAX_PROVIDER_NUMBER + 1) + provider.number
-
-
 def _document(provider: Provider, service: Service) -> dict[str, Any]:
     return {
         "id": service.id,
-        "service": public_id(provider, service),
+        "service": provider.global_id(service.id),
         "name": service.name,
         "type": service.type,
         "category": service.category,

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from chalicelib.aws.registry import Client, IssuedKey
-from chalicelib.calling import MICROSECOND
+from chalicelib.ports import SECOND
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import ACTIONS, EXPIRY, NAME, NETWORK, OVERLAP, SLUG, SLUGS, Table, cell, duration_text, moment
 from cli.tenants import check_providers
@@ -46,7 +46,7 @@ def create(  # noqa: PLR0913 - a client is made of these
         actions=actions or None,
         providers=providers or None,
         networks=allow_ip,
-        expires=None if expires is None else console.parts.clock.now() + expires * MICROSECOND,
+        expires=None if expires is None else console.parts.clock.now() + expires * SECOND,
     )
     _emit_key(console, issued, "Keep the key: it is stored nowhere and shown only now.")
 
@@ -89,7 +89,7 @@ def rotate(console: Console, client: str, overlap: int) -> None:
     expires = console.registry.client(client).expires
     if expires is not None and expires <= console.parts.clock.now():
         raise Failure(f"The client {cell(client)} has expired: make another with `panelgate clients create`.")
-    issued = console.registry.rotate_client(client, overlap=overlap * MICROSECOND)
+    issued = console.registry.rotate_client(client, overlap=overlap * SECOND)
     _emit_key(console, issued, f"The old key stops working in {duration_text(overlap)}.")
 
 

@@ -11,9 +11,8 @@ A command module declares a group and its commands::
     @pass_console
     def show(console: Console, tenant: str) -> None:
         \"\"\"Print one tenant.\"\"\"
-        table = console.aws.session.client("dynamodb", endpoint_url=console.aws.endpoint)
-        ...
-        console.emit({"tenant": tenant}, f"{tenant} is active")
+        found = console.registry.tenant(tenant)
+        console.emit({"tenant": found.id, "active": found.active}, f"{found.id} is active: {found.active}")
 
 and `cli.main` names the module. `--stage` and `--json` then work before and after the command.
 """
@@ -25,19 +24,22 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.session
 import click
 import simplejson
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.errors import PanelgateError, StoreBusy
+from chalicelib.settings import LOCAL_STAGE, Settings
 
 if TYPE_CHECKING:
     from chalicelib.aws.registry import Registry
     from chalicelib.wiring import Parts
 
-LOCAL_STAGE = "local"
 LOCAL_REGION = "us-east-1"
 DEFAULT_STAGE = "dev"
 
@@ -106,9 +108,9 @@ class Console:
     @functools.cached_property
     def parts(self) -> "Parts":
         """The gateway of the chosen stage, wired as in a Lambda."""
-        from chalicelib import settings, wiring  # noqa: PLC0415 - not every command needs the gateway
+        from chalicelib import wiring  # noqa: PLC0415 - slow to import, and not every command needs the gateway
 
-        return wiring.build(settings.Settings(self.stage), session=self.aws.session, endpoint=self.aws.endpoint)
+        return wiring.build(Settings(self.stage), session=self.aws.session, endpoint=self.aws.endpoint)
 
     @functools.cached_property
     def registry(self) -> "Registry":
@@ -117,20 +119,13 @@ class Console:
 
         return Registry(self.parts.table)
 
-    def emit(self, document: Mapping[str, Any] | Sequence[Any], text: str | None = None) -> None:
-        """Print the result, once: the document with `--json`, the text (or the document, indented) without."""
-        if self.as_json:
-            click.echo(simplejson.dumps(document, use_decimal=True))
-        else:
-            click.echo(text if text is not None else simplejson.dumps(document, use_decimal=True, indent=2))
+    def emit(self, document: Mapping[str, Any], text: str) -> None:
+        """Print the result, once: the document with `--json`, the text without."""
+        click.echo(simplejson.dumps(document, use_decimal=True) if self.as_json else text)
 
     def progress(self, message: str) -> None:
         """Tell what is being done, on standard error."""
         click.echo(message, err=True)
-
-    def fail(self, message: str) -> NoReturn:
-        """End the command: it could not be done."""
-        raise Failure(message)
 
     def secret(self, prompt: str) -> str:
         """Read a secret from standard input, or from a hidden prompt when a person sits there."""
@@ -216,10 +211,6 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
 
 def _reason(error: Exception) -> str | None:
     """Return what the gateway, AWS, or the way to it, says; None if the error is a mistake of ours."""
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - slow to import, seldom needed
-
-    from chalicelib.errors import PanelgateError, StoreBusy  # noqa: PLC0415 - likewise
-
     match error:
         case StoreBusy():
             return f"The table does not answer ({error}). Try again."

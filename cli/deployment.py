@@ -20,7 +20,8 @@ import httpx
 import yaml
 from botocore.exceptions import ClientError
 
-from cli.console import LOCAL_STAGE, Aws, Command, Console, Failure, pass_console
+from chalicelib.settings import LOCAL_STAGE
+from cli.console import Aws, Command, Console, Failure, pass_console
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient

@@ -7,17 +7,17 @@ import click
 from botocore.exceptions import ClientError
 
 from chalicelib.actions import Answer, Balance, Call, GetBalance, Reason, Refused
-from chalicelib.calling import MICROSECOND, Caller, Window
+from chalicelib.calling import Caller, Window
 from chalicelib.errors import PanelgateError
 from chalicelib.keys import ProviderKey, check_provider_key
 from chalicelib.model import Provider
-from chalicelib.ports import Pace
+from chalicelib.ports import SECOND, Pace
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import SLUG, cell, plain
 
-SLOT_TIME = 10 * MICROSECOND
+SLOT_TIME = 10 * SECOND
 """How long a command waits for the provider's pace, in µs."""
-REPLY_TIME = 15 * MICROSECOND
+REPLY_TIME = 15 * SECOND
 MARKED_FOR_DELETION = "InvalidRequestException"
 
 SENTENCES = {

@@ -2,15 +2,14 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from types import FrameType
 
 import click
 import httpx
 
-from cli.console import LOCAL_STAGE, Console, Failure, Group, pass_console
+from chalicelib.settings import LOCAL_STAGE
+from cli.console import Console, Failure, Group, pass_console
 from cli.system import Facts, LocalSystem
 
 WATCH_SECONDS = 1.0
@@ -28,15 +27,15 @@ def local_command(console: Console) -> None:
 @pass_console
 def up(console: Console, *, detach: bool) -> None:
     """Start it. State is kept from one start to the next."""
+    _let_signals_interrupt()
     system = LocalSystem()
-    with _interruptible():
-        running = system.status() is not None
-        facts = system.up(console.progress)
-        if running:
-            console.progress("It is running already.")
-        console.emit(asdict(facts), _describe(facts))
-        if not detach and not running:
-            _stay(system, console)
+    running = system.status() is not None
+    facts = system.up(console.progress)
+    if running:
+        console.progress("It is running already.")
+    console.emit(asdict(facts), _describe(facts))
+    if not detach and not running:
+        _stay(system, console)
 
 
 @local_command.command()
@@ -79,12 +78,10 @@ def _stay(system: LocalSystem, console: Console) -> None:
     system.down(console.progress)
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
+def _let_signals_interrupt() -> None:
     """Let SIGTERM and a closed terminal end a start as Ctrl-C does (and Ctrl-C, where a shell had it ignored)."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    yield
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -18,11 +18,10 @@ import click
 from chalicelib import money
 from chalicelib.actions import Action
 from chalicelib.keys import TENANT_ID
+from chalicelib.ports import SECOND
 
 T = TypeVar("T")
 
-SECOND = 1_000_000
-"""Of the times that the gateway keeps, in µs."""
 PERIODS = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}
 UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 UNLIMITED = "unlimited"

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from chalicelib import money
-from chalicelib.calling import MICROSECOND
 from chalicelib.model import Order, OrderState, OrderStatus
+from chalicelib.ports import SECOND
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import ORDER, SLUG, Table, facts, moment
 
@@ -40,7 +40,7 @@ class Desk:
 
     def needs_decision(self, order: Order) -> bool:
         """Whether an order's outcome is still unknown after its provider's quiet period."""
-        quiet = self.quiet.get(order.provider, self.usual_quiet) * MICROSECOND
+        quiet = self.quiet.get(order.provider, self.usual_quiet) * SECOND
         return order.state is OrderState.UNKNOWN and self.now > order.attempt.send_by + quiet
 
     def document(self, order: Order) -> dict[str, Any]:

@@ -10,13 +10,12 @@ import click
 from botocore.exceptions import ClientError
 
 from chalicelib.actions import Balance, GetBalance, ListServices, Services
-from chalicelib.calling import MICROSECOND
 from chalicelib.errors import PanelgateError
 from chalicelib.jobs import sync_catalog
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Provider
 from chalicelib.panels import DIALECTS
-from chalicelib.ports import Clock
+from chalicelib.ports import SECOND, Clock
 from chalicelib.settings import Settings
 from chalicelib.upstream import check_url
 from cli.console import Console, Failure, Group, pass_console
@@ -151,7 +150,7 @@ def _prove_first(console: Console, plan: Provider, key: str, *, is_sure_of_curre
     stated = (balance.currency or "").upper()
     if stated.isalpha() and stated != plan.currency and not is_sure_of_currency:
         raise Failure(f"{plan.slug} counts in {stated}: say --currency {stated} and --fx. Nothing was stored.")
-    console.parts.clock.sleep(min(plan.interval, SLOT_TIME) / MICROSECOND)
+    console.parts.clock.sleep(min(plan.interval, SLOT_TIME) / SECOND)
     return balance
 
 
@@ -169,10 +168,9 @@ def _store(console: Console, plan: Provider, key: str) -> Provider:
 
 
 def _sync(console: Console, provider: Provider) -> int:
-    parts = console.parts
     console.progress(f"Fetching the services of {provider.slug} …")
     try:
-        report = sync_catalog(provider, caller=parts.caller, catalog=parts.catalog, now=parts.clock.now())
+        report = sync_catalog(console.parts, provider)
     except PanelgateError as error:
         raise Failure(
             f"{provider.slug} was added and its key is good, but its services could not be fetched ({error})."

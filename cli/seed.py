@@ -98,7 +98,7 @@ def _supply(parts: Parts, panel: Panel, provider: Provider) -> str | None:
         parts.vault.promote(panel.slug, pending.version)
     if parts.catalog.synced(panel.slug) is not None:
         return None
-    report = sync_catalog(provider, caller=parts.caller, catalog=parts.catalog, now=parts.clock.now())
+    report = sync_catalog(parts, provider)
     return f"{panel.slug}: {report.total} services"
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import psutil
 
-from cli.console import LOCAL_STAGE, Aws, Failure
+from chalicelib.settings import LOCAL_STAGE
+from cli.console import Aws, Failure
 from cli.deployment import ROOT, deploy
 
 Progress = Callable[[str], None]

@@ -18,14 +18,14 @@ from chalicelib.errors import Code, Refusal, StoreBusy, try_later
 from chalicelib.gateway import Credentials, Denied, Gateway, Result, Session
 from chalicelib.log import logger, request_id
 from chalicelib.model import Quota
+from chalicelib.ports import SECOND
 from chalicelib.purchase import Deadline
 
 # A panel is asked until 25 s after the request reached API Gateway, which gives up after 29 s, and until 3.5 s before
 # Lambda's own end: recording begins within 1.5 s (`purchase.RECORD_TIME`), and a try of it takes at most 2 s.
-_ASK_TIME = 25_000_000
+_ASK_TIME = 25 * SECOND
 _LAMBDA_MARGIN = 3_500_000
-_SECOND = 1_000_000
-EXPOSED = "ETag, Idempotent-Replayed, Link, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
+_EXPOSED = "ETag, Idempotent-Replayed, Link, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +140,10 @@ def _limit_headers(quota: Quota | None) -> dict[str, str]:
     """Return the tenant's limit in the fields of the IETF draft; whole seconds, rounded up (contract 4)."""
     if quota is None:
         return {}
-    window = -(-quota.limit * quota.interval // _SECOND)
+    window = -(-quota.limit * quota.interval // SECOND)
     return {
         "RateLimit-Policy": f'"default";q={quota.limit};w={window}',
-        "RateLimit": f'"default";r={quota.remaining};t={-(-quota.reset // _SECOND)}',
+        "RateLimit": f'"default";r={quota.remaining};t={-(-quota.reset // SECOND)}',
     }
 
 
@@ -172,4 +172,4 @@ def origin_granted(gateway: Gateway, origin: str) -> bool:
 
 def grant(origin: str) -> dict[str, str]:
     """Return the headers by which a page of ``origin`` may read an answer."""
-    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": EXPOSED, "Vary": "Origin"}
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _EXPOSED, "Vary": "Origin"}

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib import money
 from chalicelib.api.answers import to_json
+from chalicelib.gateway import Offer
 
 MAX_PAGE = 5_500_000
 
@@ -15,6 +17,23 @@ class Page:
 
     body: str
     next: int | None
+
+
+def service_row(offer: Offer) -> dict[str, Any]:
+    """Return a service as both versions list it: whole numbers for ids, text for prices and limits."""
+    service = offer.service
+    return {
+        "service": offer.id,
+        "name": service.name,
+        "type": service.type,
+        "category": service.category,
+        "rate": money.text(offer.rate),
+        "min": str(service.min),
+        "max": str(service.max),
+        "refill": service.refill,
+        "cancel": service.cancel,
+        "dripfeed": bool(service.dripfeed),
+    }
 
 
 def first_page(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Page:

@@ -1,14 +1,14 @@
 """The classic protocol's wording: HTTP 200 for nearly everything, strings for numbers, one sentence an error."""
 
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import assert_never
 
 from chalicelib import money
 from chalicelib.api.answers import Answer, Face, error_headers, to_json
-from chalicelib.api.pages import first_page
+from chalicelib.api.pages import first_page, service_row
 from chalicelib.api.reading import Incoming, read_v2
 from chalicelib.errors import Code, Refusal
-from chalicelib.gateway import Money, Offer, Offers, Progress, Result
+from chalicelib.gateway import Money, Offers, Progress, Result
 from chalicelib.log import logger
 from chalicelib.model import OrderStatus
 from chalicelib.purchase import Receipt
@@ -85,26 +85,10 @@ def render(result: Result, _incoming: Incoming) -> Answer:
 
 
 def _services(result: Offers) -> Answer:
-    page = first_page((offer.id, _service(offer)) for offer in result.offers)
+    page = first_page((offer.id, service_row(offer)) for offer in result.offers)
     if page.next is not None:  # the protocol knows no pages
         logger.error("services left out", extra={"facts": {"from": page.next, "of": len(result.offers)}})
     return Answer(200, page.body)
-
-
-def _service(offer: Offer) -> dict[str, Any]:
-    service = offer.service
-    return {
-        "service": offer.id,
-        "name": service.name,
-        "type": service.type,
-        "category": service.category,
-        "rate": money.text(offer.rate),
-        "min": str(service.min),
-        "max": str(service.max),
-        "refill": service.refill,
-        "cancel": service.cancel,
-        "dripfeed": bool(service.dripfeed),
-    }
 
 
 def _status(progress: Progress) -> dict[str, str]:

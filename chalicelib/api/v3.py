@@ -6,10 +6,10 @@ from typing import Any, assert_never
 
 from chalicelib import money
 from chalicelib.api.answers import Answer, Face, error_headers, to_json
-from chalicelib.api.pages import first_page
+from chalicelib.api.pages import first_page, service_row
 from chalicelib.api.reading import Incoming, read_v3
 from chalicelib.errors import Refusal
-from chalicelib.gateway import Money, Offer, Offers, Progress, Result
+from chalicelib.gateway import Money, Offers, Progress, Result
 from chalicelib.log import request_id
 from chalicelib.purchase import Receipt
 
@@ -39,26 +39,9 @@ def _services(result: Offers, incoming: Incoming) -> Answer:
     etag = f'"{result.etag}"'
     if etag in (tag.strip().removeprefix("W/") for tag in incoming.headers.get("if-none-match", "").split(",")):
         return Answer(304, "", {"ETag": etag})
-    page = first_page((offer.id, _service(offer)) for offer in result.offers)
+    page = first_page((offer.id, {**service_row(offer), **offer.service.extra}) for offer in result.offers)
     link = {} if page.next is None else {"Link": f'<?cursor={page.next}>; rel="next"'}
     return Answer(200, page.body, {"ETag": etag, **link})
-
-
-def _service(offer: Offer) -> dict[str, Any]:
-    service = offer.service
-    return {
-        "service": offer.id,
-        "name": service.name,
-        "type": service.type,
-        "category": service.category,
-        "rate": money.text(offer.rate),
-        "min": str(service.min),
-        "max": str(service.max),
-        "refill": service.refill,
-        "cancel": service.cancel,
-        "dripfeed": bool(service.dripfeed),
-        **service.extra,
-    }
 
 
 def _receipt(receipt: Receipt) -> Answer:

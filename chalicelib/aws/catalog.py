@@ -27,12 +27,13 @@ _REMEMBERED = 2_000
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What a sync did."""
+    """What a sync did, in services; ``at`` in epoch µs. ``left_out`` says in a sentence each what was not taken."""
 
     total: int
     written: int
     removed: int
     at: int
+    left_out: tuple[str, ...] = ()
 
 
 class DynamoCatalog:

@@ -48,9 +48,9 @@ class DynamoDirectory:
             if len(self._full_at) >= _REMEMBERED:
                 self._full_at.clear()
             self._full_at[key.tenant] = item["tat"]
-            return Admitted(tenant(item), _scope(item["keys"][key.id]), limits.quota(item, now))
-        cause = "the limiter's window kept turning"
-        raise StoreBusy(cause)
+            stored = item["keys"][key.id]
+            return Admitted(tenant(item), scope(stored, client=stored["client"]), limits.quota(item, now))
+        raise StoreBusy("the limiter's window kept turning")
 
     def providers(self) -> Mapping[str, Provider]:
         """Return all providers by slug, at most 30 s old."""
@@ -103,15 +103,6 @@ def _denied(item: Item | None, key: ClientKey, now: int) -> Admission | None:
     return None
 
 
-def _scope(stored: Mapping[str, Any]) -> Scope:
-    return Scope(
-        client=stored["client"],
-        actions=_optional_set(stored, "actions"),
-        providers=_optional_set(stored, "providers"),
-        networks=tuple(stored.get("networks", ())),
-    )
-
-
 def tenant(item: Mapping[str, Any]) -> Tenant:
     """Return the tenant that an item describes."""
     return Tenant(
@@ -144,6 +135,25 @@ def tenant_attributes(value: Tenant) -> Item:
         "origins": sorted(value.origins),
         "require_idempotency": value.require_idempotency,
         "dedupe": value.dedupe,
+    }
+
+
+def scope(item: Mapping[str, Any], *, client: str) -> Scope:
+    """Return the scope that an item describes, a key's or a client's."""
+    return Scope(
+        client=client,
+        actions=_optional_set(item, "actions"),
+        providers=_optional_set(item, "providers"),
+        networks=tuple(item.get("networks", ())),
+    )
+
+
+def scope_attributes(value: Scope) -> Item:
+    """Return the attributes that describe a scope, without its client; None where there is no restriction."""
+    return {
+        "actions": None if value.actions is None else sorted(value.actions),
+        "providers": None if value.providers is None else sorted(value.providers),
+        "networks": list(value.networks) or None,
     }
 
 

@@ -5,8 +5,7 @@ into UNKNOWN. The money moves in the same transaction as the order, so that each
 """
 
 import contextlib
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,14 +14,12 @@ from chalicelib.actions import Placed
 from chalicelib.aws import wallet
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
 from chalicelib.errors import AlreadyBound, StoreBusy
-from chalicelib.model import MIN_ORDER_ID, Attempt, Funding, Order, OrderState, OrderStatus, Reading
+from chalicelib.model import Attempt, Funding, Order, OrderState, OrderStatus, Reading, random_order_id
 from chalicelib.ports import Acceptance, Accepted, Broke, Claimed
 
 OPEN_ORDERS, ORDERS_BY_TIME = "open-orders", "orders-by-time"
 # Drawing a free id out of 2^31 fails this often only if the tenant has used nearly all of them.
 _DRAWS = 8
-# What an attempt's holder may move an order out of.
-_SOURCES = (OrderState.SENDING, OrderState.UNKNOWN)
 _NAMES = {"#attempt": "attempt", "#token": "token", "#state": "state"}
 
 
@@ -47,11 +44,10 @@ class DynamoOrders:
                     return Accepted(order)  # our own write, whose reply was lost
                 if 0 not in refused.failed:
                     return self._not_accepted(order, refused)
-                order = replace(order, id=MIN_ORDER_ID + secrets.randbelow(2**31 - MIN_ORDER_ID))
+                order = replace(order, id=random_order_id())
             else:
                 return Accepted(order)
-        cause = "no free order id was found"
-        raise StoreBusy(cause)
+        raise StoreBusy("no free order id was found")
 
     def _not_accepted(self, order: Order, refused: TransactionRefused) -> Acceptance:
         """Tell a taken claim from an empty wallet."""
@@ -60,8 +56,7 @@ class DynamoOrders:
         claim = refused.failed[1]
         first = self.get(order.tenant, claim["order"]) if claim else None
         if first is None:
-            cause = "a claim without its order"
-            raise StoreBusy(cause)
+            raise StoreBusy("a claim without its order")
         return Claimed(first)
 
     def claimed(self, tenant: str, claim: str) -> Order | None:
@@ -114,8 +109,7 @@ class DynamoOrders:
         except TransactionRefused as refused:
             bound = refused.failed.get(1)
             if bound is not None and (bound["tenant"], bound["order"]) != (order.tenant, order.id):
-                cause = f"{order.provider} {placed.order}"
-                raise AlreadyBound(cause) from None
+                raise AlreadyBound(f"{order.provider} {placed.order}") from None
             return _is(refused.failed.get(0), order, OrderState.PLACED)
         return True
 
@@ -126,7 +120,7 @@ class DynamoOrders:
         """
         order = replace(order, updated=self._table.clock.now())
         facts = {"refusal": dict(refusal) if refusal else None, "key_version": order.attempt.key_version}
-        writes = [_move(order, OrderState.REJECTED, facts, sources="#state = :sending"), *wallet.release(order)]
+        writes = [_move(order, OrderState.REJECTED, facts, sources=[OrderState.SENDING]), *wallet.release(order)]
         freed = _freed(order) if refusal is None else []
         try:
             self._table.transact([*writes, *freed], until=until)
@@ -140,7 +134,7 @@ class DynamoOrders:
 
     def _end_unknown(self, order: Order, facts: Mapping[str, Any], *, until: int) -> None:
         """Give the money of an UNKNOWN order back, of which its sender knows that nothing was bought."""
-        move = _move(order, OrderState.NOT_PLACED, facts, sources="#state = :unknown")
+        move = _move(order, OrderState.NOT_PLACED, facts, sources=[OrderState.UNKNOWN])
         with contextlib.suppress(TransactionRefused):  # somebody has settled it
             self._table.transact([move, *wallet.release(order)], until=until)
 
@@ -153,7 +147,7 @@ class DynamoOrders:
             "key_version": order.attempt.key_version or None,
         }
         order = replace(order, updated=self._table.clock.now())
-        move = _move(order, OrderState.UNKNOWN, facts, sources="#state = :sending")
+        move = _move(order, OrderState.UNKNOWN, facts, sources=[OrderState.SENDING])
         try:
             self._table.write(move, until=until)
         except ConditionFailed as failure:
@@ -240,9 +234,13 @@ def _freed(order: Order) -> list[Write]:
 
 
 def _move(
-    order: Order, state: OrderState, facts: Mapping[str, Any], *, sources: str = "#state IN (:sending, :unknown)"
+    order: Order,
+    state: OrderState,
+    facts: Mapping[str, Any],
+    *,
+    sources: Sequence[OrderState] = (OrderState.SENDING, OrderState.UNKNOWN),
 ) -> Write:
-    """Return the write by which the attempt's holder moves an order on."""
+    """Return the write by which the attempt's holder moves an order on, out of one of the states ``sources``."""
     given = {name: value for name, value in facts.items() if value is not None}
     is_open = state is OrderState.UNKNOWN
     assignments = ["#state = :state", "updated = :updated", *(f"#f_{name} = :f_{name}" for name in given)]
@@ -253,18 +251,18 @@ def _move(
         ":token": order.attempt.token,
         **{f":f_{name}": value for name, value in given.items()},
     }
-    values |= {f":{source.value}": source.value for source in _SOURCES if f":{source.value}" in sources}
+    values |= {f":{source.value}": source.value for source in sources}
     return Write(
         *_key(order),
         update="SET " + ", ".join(assignments) + ("" if is_open else " REMOVE #open, due"),
-        condition=f"#attempt.#token = :token AND {sources}",
+        condition=f"#attempt.#token = :token AND #state IN ({', '.join(f':{source.value}' for source in sources)})",
         names={**_NAMES, "#open": "open", **{f"#f_{name}": name for name in given}},
         values=values,
     )
 
 
 def _is(item: Item | None, order: Order, state: OrderState) -> bool:
-    """Say whether a refused write had in fact been applied by an earlier try whose reply was lost."""
+    """Say whether an item is this attempt's order, in this state: a refused write may have met its own earlier try."""
     return item is not None and item["attempt"]["token"] == order.attempt.token and item["state"] == state
 
 
@@ -279,6 +277,15 @@ def _reading_item(reading: Reading) -> Item:
         "at": reading.at,
         **{name: count for name, count in counts.items() if count is not None},
     }
+
+
+def _reading(item: Item) -> Reading:
+    return Reading(
+        status=OrderStatus(item["status"]),
+        start_count=item.get("start_count"),
+        remains=item.get("remains"),
+        at=item["at"],
+    )
 
 
 def _item(order: Order) -> Item:
@@ -316,7 +323,7 @@ def _sortable(at: int) -> str:
 
 
 def _order(item: Item) -> Order:
-    attempt, reading = item["attempt"], item.get("reading")
+    attempt = item["attempt"]
     return Order(
         id=item["id"],
         tenant=item["owner"],
@@ -347,14 +354,7 @@ def _order(item: Item) -> Order:
         provider_order=item.get("provider_order"),
         pending_order=item.get("pending_order"),
         pending=item.get("pending", False),
-        reading=None
-        if reading is None
-        else Reading(
-            status=OrderStatus(reading["status"]),
-            start_count=reading.get("start_count"),
-            remains=reading.get("remains"),
-            at=reading["at"],
-        ),
+        reading=_reading(item["reading"]) if "reading" in item else None,
         evidence=tuple(item.get("evidence", ())),
         refusal=item.get("refusal"),
     )

@@ -33,8 +33,7 @@ class DynamoPace:
             except ConditionFailed as failure:
                 item = failure.old or {}
                 if not item:
-                    cause = "the provider has no limiter"
-                    raise Unavailable(cause) from None
+                    raise Unavailable("the provider has no limiter") from None
             except StoreBusy:
                 return None
             else:

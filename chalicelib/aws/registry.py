@@ -7,13 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chalicelib.aws import limits
-from chalicelib.aws.directory import provider, provider_attributes, tenant, tenant_attributes
+from chalicelib.aws.directory import (
+    provider,
+    provider_attributes,
+    scope,
+    scope_attributes,
+    tenant,
+    tenant_attributes,
+)
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
 from chalicelib.errors import PanelgateError
 from chalicelib.keys import ClientKey, new_client_key, parse_client_key
 from chalicelib.model import MAX_PROVIDER_NUMBER, Provider, Scope, Tenant
 
-# The tenant's item is read and written on every request; more keys would make it larger than 1 KB pays for twice.
+# The tenant's item, which holds them, is written on every request, and DynamoDB charges by the kilobyte.
 MAX_KEYS = 20
 _CLIENT_SUFFIX = 6
 
@@ -252,18 +259,17 @@ class Registry:
         self.tenant(tenant_id)
         alphabet = string.ascii_lowercase + string.digits
         client_id = f"{tenant_id}." + "".join(secrets.choice(alphabet) for _ in range(_CLIENT_SUFFIX))
-        scope = Scope(
-            client=client_id,
-            actions=None if actions is None else frozenset(actions),
-            providers=None if providers is None else frozenset(providers),
-            networks=tuple(networks),
-        )
         key, text = _new_key(tenant_id)
         client = Client(
             id=client_id,
             tenant=tenant_id,
             name=name,
-            scope=scope,
+            scope=Scope(
+                client=client_id,
+                actions=None if actions is None else frozenset(actions),
+                providers=None if providers is None else frozenset(providers),
+                networks=tuple(networks),
+            ),
             created=self._table.clock.now(),
             expires=expires,
             keys=(key.id,),
@@ -340,29 +346,22 @@ def _holder(value: Provider) -> Item:
 
 
 def _pace(value: Provider, bucket: Mapping[str, int]) -> Item:
-    limit: Item = {"concurrency": value.concurrency, "inflight": {}}
-    return {**limits.settings(value.interval, value.burst), **bucket, **limit}
+    settings = limits.settings(value.interval, value.burst)
+    return {**settings, **bucket, "concurrency": value.concurrency, "inflight": {}}
 
 
 def _new_key(tenant_id: str) -> tuple[ClientKey, str]:
     text = new_client_key(tenant_id)
     key = parse_client_key(text)
     if key is None:
-        msg = f"{tenant_id} cannot be the name of a tenant"
-        raise ValueError(msg)
+        raise ValueError(f"{tenant_id} cannot be the name of a tenant")
     return key, text
 
 
 def _add_key(client: Client, key: ClientKey, *, ends: Mapping[str, int] | None = None) -> Write:
     """Return the write that adds a key to the tenant's item and lets older ones end."""
-    scope = client.scope
     stored: dict[str, Any] = {"digest": key.digest, "client": client.id}
-    optional = {
-        "expires": client.expires,
-        "actions": None if scope.actions is None else sorted(scope.actions),
-        "providers": None if scope.providers is None else sorted(scope.providers),
-        "networks": list(scope.networks) or None,
-    }
+    optional = {"expires": client.expires, **scope_attributes(client.scope)}
     stored |= {name: value for name, value in optional.items() if value is not None}
     names = {"#keys": "keys", "#new": key.id, "#expires": "expires"}
     values: dict[str, Any] = {":stored": stored, ":most": MAX_KEYS}
@@ -387,14 +386,11 @@ def _client_key(client: Client) -> tuple[str, str]:
 
 
 def _client_item(client: Client) -> Item:
-    scope = client.scope
     return {
         "id": client.id,
         "tenant": client.tenant,
         "name": client.name,
-        "actions": None if scope.actions is None else sorted(scope.actions),
-        "providers": None if scope.providers is None else sorted(scope.providers),
-        "networks": list(scope.networks) or None,
+        **scope_attributes(client.scope),
         "created_at": client.created,
         "expires": client.expires,
         "revoked": client.revoked,
@@ -407,12 +403,7 @@ def _client(item: Mapping[str, Any]) -> Client:
         id=item["id"],
         tenant=item["tenant"],
         name=item["name"],
-        scope=Scope(
-            client=item["id"],
-            actions=frozenset(item["actions"]) if "actions" in item else None,
-            providers=frozenset(item["providers"]) if "providers" in item else None,
-            networks=tuple(item.get("networks", ())),
-        ),
+        scope=scope(item, client=item["id"]),
         created=item["created_at"],
         expires=item.get("expires"),
         revoked=item["revoked"],

@@ -222,8 +222,7 @@ class Table:
         if not left or done:
             return now + PATIENCE
         if now >= end:
-            cause = "a batch was left undone"
-            raise StoreBusy(cause)
+            raise StoreBusy("a batch was left undone")
         self.clock.sleep(random.uniform(_LONGEST_WAIT / 4, _LONGEST_WAIT))  # noqa: S311 - jitter
         return end
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # containers do not ask at once.
 MAX_AGE = 60_000_000
 _MIN_AGE = 40_000_000
-CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
+CURRENT, PENDING = "AWSCURRENT", "AWSPENDING"
 
 
 class SecretsVault:
@@ -50,8 +50,7 @@ class SecretsVault:
                 SecretId=self._settings.provider_secret(provider), VersionStage=CURRENT
             )
         except (ClientError, BotoCoreError) as error:
-            cause = f"no provider key: {_cause(error)}"
-            raise Unavailable(cause) from None
+            raise Unavailable(f"no provider key: {_cause(error)}") from None
         return ProviderKey(reply["SecretString"], reply["VersionId"])
 
     # -- the operator's side ---------------------------------------------------------------------------------------

@@ -74,8 +74,7 @@ class DynamoWallet:
         except TransactionRefused as refused:
             earlier = refused.failed.get(0)
             if earlier is None or earlier["available"] != amount:
-                msg = "this reference was used before for another amount"
-                raise ReferenceReused(msg) from None
+                raise ReferenceReused("this reference was used before for another amount") from None
             return False
         return True
 

@@ -47,7 +47,7 @@ def test_an_order_and_its_status(world: World) -> None:
         "charge": "0.09",
         "start_count": "10",
         "status": "In progress",
-        "remains": "157",
+        "remains": "100",
         "currency": "USD",
     }
 

@@ -60,6 +60,12 @@ def test_200_status_with_exact_numbers_and_nulls(world: World) -> None:
     }
 
 
+def test_more_cannot_remain_than_was_ordered(world: World) -> None:
+    order = v3(world, ADD).json["order"]
+    world.panel.behaviours["status"] = says({"status": "Partial", "remains": "99999", "start_count": "1"})
+    assert v3(world, {"action": "status", "order": order}).json["remains"] == 6500
+
+
 def test_a_live_status_is_at_most_15_s_old_or_stale(world: World) -> None:
     order = v3(world, ADD).json["order"]
     ask = {"action": "status", "order": order}

@@ -1,5 +1,6 @@
 """Who is let in: the digest decides, in the store, whatever else the key or its tenant is like."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -59,3 +60,12 @@ def test_a_forged_key_takes_nothing_from_the_limit(world: World, good: ClientKey
     admission = world.parts.directory.admit(good, now=world.time.at)
     assert isinstance(admission, Admitted)
     assert admission.quota.remaining == 19
+
+
+def test_only_the_digest_of_a_client_key_is_stored(world: World) -> None:
+    issued = world.registry.create_client("acme", name="till")
+    stored = str([*world.parts.table.query("T#acme"), *world.parts.table.query("TENANTS")])
+    digest = hashlib.sha256(issued.key.encode()).digest()
+    assert str(digest) in stored
+    assert issued.key not in stored
+    assert issued.key.rpartition("_")[2] not in stored, "nor its secret part"

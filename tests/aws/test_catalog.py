@@ -62,8 +62,9 @@ def test_ids_that_would_not_fit_are_left_out(world: World) -> None:
     provider = world.registry.provider("smosale")
     rows = [_row(1), _row(2_147_482), _row(2_147_484)]
     world.panel.behaviours["services"] = says(rows)
-    report = sync_catalog(provider, caller=world.parts.caller, catalog=world.parts.catalog, now=world.time.at)
+    report = sync_catalog(world.parts, provider)
     assert report.total == 2
+    assert report.left_out == ("service 2147484: its public id would pass 2^31 - 1",)
     assert _listed(world) == [1, 2_147_482]
 
 

@@ -8,7 +8,7 @@ def test_sync_and_show(shell: Shell, sandbox: Sandbox, smosale: str) -> None:
     [report] = shell.ok("catalog", "sync", smosale)["synced"]
     assert report.pop("at").endswith("Z")
     count = len(sandbox.panels[smosale].services)
-    assert report == {"provider": smosale, "services": count, "written": 0, "removed": 0}
+    assert report == {"provider": smosale, "services": count, "written": 0, "removed": 0, "left_out": []}
     shown = shell.ok("catalog", "show", smosale)
     assert set(shown) == {"provider", "currency", "synced", "services"}
     assert [row["service"] for row in shown["services"]] == [row["id"] * 1000 + 1 for row in shown["services"]]

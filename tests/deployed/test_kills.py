@@ -47,7 +47,7 @@ def _add_provider(deployment: Deployment, url: str) -> None:
     parts = deployment.parts
     provider = deployment.registry.add_provider(Provider(slug=SLUG, number=0, dialect="perfectpanel", url=url))
     parts.vault.promote(SLUG, parts.vault.store_pending(SLUG, "sandbox-smosale-key", token="0" * 32).version)
-    sync_catalog(provider, caller=parts.caller, catalog=parts.catalog, now=parts.clock.now())
+    sync_catalog(parts, provider)
 
 
 def _add(deployment: Deployment, key: str, target: str) -> Any:

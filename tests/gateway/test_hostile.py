@@ -3,8 +3,7 @@
 import dataclasses
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -192,31 +191,12 @@ def test_a_key_in_the_catalog_is_not_kept(world: World) -> None:
     text = json.dumps([row]).replace("?", _escaped(PROVIDER_KEY))
     world.panel.behaviours["services"] = _echo(text)
     provider = world.registry.provider("smosale")
-    sync_catalog(provider, caller=world.parts.caller, catalog=world.parts.catalog, now=world.time.at)
+    sync_catalog(world.parts, provider)
     assert PROVIDER_KEY not in str(world.parts.catalog.listings(["smosale"]))
     assert PROVIDER_KEY not in str(list(world.parts.table.query("P#smosale", "SERVICE#")))
 
 
 # -- 4. money and keys of what was not sent -------------------------------------------------------------------------
-
-
-def test_money_comes_back_although_the_dedupe_window_has_moved_on(world: World) -> None:
-    key = world.add_tenant(Tenant(id="careful", dedupe=1))
-
-    def slow_and_unreachable(panel: PretendPanel, fields: dict[str, str]) -> Reply:
-        world.panel.behaviours["add"] = buys
-        world.time.sleep(2)
-        world.add(key, parts=world.twin())
-        return cannot_be_reached(panel, fields)
-
-    world.panel.behaviours["add"] = slow_and_unreachable
-    with pytest.raises(Refusal) as refused:
-        world.add(key)
-    assert refused.value.code is Code.SERVICE_UNAVAILABLE
-    assert world.money("careful") == (CREDIT - PRICE, 0)
-    again = world.add(key)
-    assert again.replayed, "the younger order's claim stands"
-    assert len(world.panel.purchases) == 1
 
 
 def test_a_key_whose_order_was_told_stays_with_it_although_the_late_sender_sent_nothing(world: World) -> None:
@@ -322,26 +302,6 @@ def test_one_service_without_a_price_takes_no_other_one_away(world: World) -> No
     assert listed.status == 200
     assert [row["service"] for row in listed.json] == [1001]
     assert v3(world, {**ADD, "service": 9001}, headers=headers).status == 404
-
-
-def test_a_sync_compares_no_service_with_every_other(world: World) -> None:
-    rows = [
-        {"service": n, "name": "n", "type": "Default", "category": "c", "rate": "1", "min": "1", "max": "2"}
-        for n in range(1, 4001)
-    ]
-    world.panel.behaviours["services"] = says([*rows, {**rows[0], "service": 2_147_484}])
-    provider = world.registry.provider("smosale")
-
-    class Kept:
-        kept: Sequence[Any] = ()
-
-        def sync(self, _slug: str, services: Sequence[Any]) -> None:
-            self.kept = services
-
-    kept, start = Kept(), time.process_time()
-    sync_catalog(provider, caller=world.parts.caller, catalog=kept, now=world.time.at)  # type: ignore[arg-type]
-    assert len(kept.kept) == 4000
-    assert time.process_time() - start < 1.5
 
 
 def test_the_etag_follows_everything_that_the_list_depends_on(world: World) -> None:
