@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 import httpx
+import hypothesis
 import pytest
 import yaml
 from botocore.config import Config
@@ -20,6 +21,9 @@ from botocore.config import Config
 from tests.world import REGION, World
 
 ROOT = Path(__file__).parent.parent
+# What an example may take depends on who else uses the machine.
+hypothesis.settings.register_profile("panelgate", deadline=None)
+hypothesis.settings.load_profile("panelgate")
 _numbers = itertools.count(1)
 
 

@@ -55,7 +55,7 @@ def test_200_concurrent_requests_never_pass_burst_and_rate(world: World, emulato
             assert last - first + 1 <= BURST + window / INTERVAL, "more were let in than the limit has"
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     interval=st.sampled_from([1, 1000, 333_333, SECOND]),
     burst=st.integers(1, 5),

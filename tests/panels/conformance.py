@@ -144,7 +144,7 @@ BODIES = st.binary(max_size=60) | VALUES.map(lambda value: json.dumps(value).enc
 CODES = st.sampled_from((200, 200, 201, 202, 204, 301, 400, 401, 403, 404, 422, 429, 500, 503, 520, 0, 999))
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 # One suite runs on many dialects, which is what the health check warns of.
-INHERITED = settings(deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+INHERITED = settings(suppress_health_check=[HealthCheck.differing_executors])
 
 
 class Conformance:

@@ -355,7 +355,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=30))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_money_is_made_or_lost(steps: list[tuple[str, float | str, int]]) -> None:
     clock = FakeClock()
     panel = Panel(PROFILES[0], clock=clock, speed=1, rate_limits=False)
