@@ -3,14 +3,17 @@
 In an account, use a stage of its own. Tests that order need the sandbox panels served where the Lambdas reach them by
 https (PANELGATE_SANDBOX_URL) and added to the stage as the providers smmafrica, smosale, smmrich, mysticsmm and
 smmleaf, in this order; a provider that points anywhere else would cost money, so then these tests are left out. What
-only an emulator can show (killed processes, its IAM switch) is left out there, too, and says so.
+only an emulator can show (killed processes, its IAM switch) is left out there, too, and says so. AWS_ENDPOINT_URL
+leads to another AWS than the real one, as for every AWS tool.
 """
 
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -109,27 +112,38 @@ def _quiet(_message: str) -> None:
     """Tell nobody how it goes on."""
 
 
+@contextmanager
+def _in_account(stage: str) -> Iterator[Deployment]:
+    """Yield a stage that is there; what the tests made in it is suspended afterwards."""
+    aws = Aws.real(os.environ.get("AWS_ENDPOINT_URL"))
+    parts = wire(Settings(stage), session=aws.session, endpoint=aws.endpoint)
+    sandbox_url = os.environ.get("PANELGATE_SANDBOX_URL", "")
+    running = Deployment(deployed_api_url(aws, stage), stage, aws, parts, sandbox_url, None)
+    try:
+        yield running
+    finally:
+        for name in running.made:
+            running.registry.set_tenant(replace(running.registry.tenant(name), active=False))
+
+
+@contextmanager
+def _on_this_machine(folder: Path) -> Iterator[Deployment]:
+    """Yield a local system that ends with the tests."""
+    local = LocalSystem(folder)
+    facts = local.up(_quiet)
+    try:
+        aws = Aws.emulated(facts.aws_endpoint)
+        parts = wire(Settings("local"), session=aws.session, endpoint=aws.endpoint)
+        yield Deployment(facts.api_url, "local", aws, parts, facts.sandbox_url, local)
+    finally:
+        local.down(_quiet, erase=True)
+
+
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     stage = os.environ.get("PANELGATE_STAGE")
-    if stage:
-        aws, sandbox = Aws.real(), os.environ.get("PANELGATE_SANDBOX_URL", "")
-        parts = wire(Settings(stage), session=aws.session)
-        running = Deployment(deployed_api_url(aws, stage), stage, aws, parts, sandbox, None)
+    with _in_account(stage) if stage else _on_this_machine(tmp_path_factory.mktemp("local")) as running:
         yield running
-    else:
-        local = LocalSystem(tmp_path_factory.mktemp("local"))
-        facts = local.up(_quiet)
-        aws = Aws.emulated(facts.aws_endpoint)
-        parts = wire(Settings("local"), session=aws.session, endpoint=aws.endpoint)
-        running = Deployment(facts.api_url, "local", aws, parts, facts.sandbox_url, local)
-        try:
-            yield running
-        finally:
-            local.down(_quiet, erase=True)
-        return
-    for name in running.made:
-        running.registry.set_tenant(replace(running.registry.tenant(name), active=False))
 
 
 @pytest.fixture
