@@ -12,7 +12,7 @@ from decimal import Decimal
 from ipaddress import ip_address, ip_network
 
 from chalicelib import money
-from chalicelib.actions import Action, Balance, GetBalance, GetStatus, PlaceOrder, Status
+from chalicelib.actions import Action, Balance, GetBalance, GetStatus, Status
 from chalicelib.calling import Caller, Window, dialect_of
 from chalicelib.commands import AddCommand, AnyCommand, BalanceCommand, ServicesCommand, StatusCommand
 from chalicelib.errors import Code, Refusal, SendFailure, StoreBusy, Unavailable, UnreadableReply, try_later
@@ -248,7 +248,7 @@ class Gateway:
         fingerprint = _fingerprint(command)
         claim = _claim(tenant, command, fingerprint)
         try:
-            provider, call, draft = self._draft(session, command, fingerprint, claim)
+            provider, draft = self._draft(session, command, fingerprint, claim)
         except Refusal:
             # The first answer stands, even if the service or its price has changed since.
             first = self.orders.claimed(tenant.id, claim) if command.idempotency_key and claim else None
@@ -257,7 +257,7 @@ class Gateway:
             return self._replay(first, fingerprint)
         match self._accept(draft, session.deadline):
             case Accepted(order):
-                return Purchase(self.orders, self.caller, order, session.deadline).make(provider, call)
+                return Purchase(self.orders, self.caller, order, session.deadline).make(provider)
             case Claimed(first):
                 return self._replay(first, fingerprint)
             case Broke():
@@ -274,7 +274,7 @@ class Gateway:
 
     def _draft(
         self, session: Session, command: AddCommand, fingerprint: str, claim: str | None
-    ) -> tuple[Provider, PlaceOrder, Order]:
+    ) -> tuple[Provider, Order]:
         """Check an order against the catalog and the tenant's terms, and write it out, not yet accepted."""
         tenant, now = session.tenant, self.clock.now()
         provider, service = self._service(session, command.service)
@@ -283,9 +283,6 @@ class Gateway:
         send_by = session.deadline.ask - ANSWER_TIME
         if now >= send_by:
             raise try_later(1)
-        call = PlaceOrder(
-            service.id, command.link, command.quantity, command.runs, command.interval, dict(command.extra)
-        )
         order = Order(
             id=random_order_id(),
             tenant=tenant.id,
@@ -309,7 +306,7 @@ class Gateway:
             idempotency_key=command.idempotency_key,
             extra=dict(command.extra),
         )
-        return provider, call, order
+        return provider, order
 
     def _service(self, session: Session, number: int) -> tuple[Provider, Service]:
         """Find a service by its public id among those that the caller may use."""

@@ -87,13 +87,15 @@ class Purchase:
         self._order = order
         self._deadline = deadline
 
-    def make(self, provider: Provider, call: PlaceOrder) -> Receipt:
-        """Send the order and record the outcome.
+    def make(self, provider: Provider) -> Receipt:
+        """Send the order as it was recorded, and record the outcome.
 
         Raises:
             Refusal: nothing was bought, and the money is back.
         """
-        send_by = self._order.attempt.send_by
+        order = self._order
+        call = PlaceOrder(order.service, order.link, order.quantity, order.runs, order.interval, order.extra)
+        send_by = order.attempt.send_by
         window = Window(slot_by=send_by, send_by=send_by, deadline=self._deadline.ask)
         try:
             answer = self._caller.ask(provider, call, window, before=self._start)

@@ -2,11 +2,21 @@
 
 import json
 
-from sandbox.messages import Request
+from sandbox.messages import Call, Problem, Request
 
 
-def read_object(request: Request) -> dict[str, object] | None:
-    """The body as an object, or None."""
+def read_call(request: Request, key: str = "") -> Call:
+    """A POST with a JSON object; the key is the one that came elsewhere, or else the body's."""
+    if request.method != "POST":
+        return Call(flaw=Problem.WRONG_METHOD)
+    fields = _object(request)
+    if fields is None:
+        return Call(flaw=Problem.NOT_READABLE)
+    call = Call(fields=fields)
+    return Call(key or call.text("key"), call.text("action"), fields)
+
+
+def _object(request: Request) -> dict[str, object] | None:
     try:
         value = json.loads(request.body)
     except (ValueError, RecursionError):

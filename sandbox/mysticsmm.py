@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from sandbox import money
 from sandbox.dialect import Action
-from sandbox.jsonbody import is_number, read_object
+from sandbox.jsonbody import is_number, read_call
 from sandbox.messages import Call, PanelError, Problem, Reply, Request
 from sandbox.orders import Order, Stage
 from sandbox.panel import Panel
@@ -65,13 +65,7 @@ class Mysticsmm:
 
     def read(self, request: Request) -> Call:
         """Read a POST with a JSON body, which holds the key as well."""
-        if request.method != "POST":
-            return Call(flaw=Problem.WRONG_METHOD)
-        fields = read_object(request)
-        if fields is None:
-            return Call(flaw=Problem.NOT_READABLE)
-        call = Call(fields=fields)
-        return Call(call.text("key"), call.text("action"), fields)
+        return read_call(request)
 
     def refuse(self, _panel: Panel, error: PanelError) -> Reply:
         """Say no: "service not found" has a status and a form of its own, everything else is an `error`."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from sandbox import money
 from sandbox.dialect import Action
-from sandbox.jsonbody import read_object
+from sandbox.jsonbody import read_call
 from sandbox.messages import Call, PanelError, Problem, Reply, Request
 from sandbox.orders import Order, Stage
 from sandbox.panel import Panel
@@ -61,13 +61,7 @@ class Smmafrica:
 
     def read(self, request: Request) -> Call:
         """The curl example sends `Authorization: Bearer` and no key; the tables list `key`. Both open."""
-        if request.method != "POST":
-            return Call(flaw=Problem.WRONG_METHOD)
-        fields = read_object(request)
-        if fields is None:
-            return Call(flaw=Problem.NOT_READABLE)
-        call = Call(fields=fields)
-        return Call(_bearer(request) or call.text("key"), call.text("action"), fields)
+        return read_call(request, _bearer(request))
 
     def refuse(self, _panel: Panel, error: PanelError) -> Reply:
         """An error is a sentence; "back off on 429 responses"."""

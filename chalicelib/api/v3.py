@@ -11,6 +11,7 @@ from chalicelib.api.reading import Incoming, read_v3
 from chalicelib.errors import Refusal
 from chalicelib.gateway import Money, Offers, Progress, Result
 from chalicelib.log import request_id
+from chalicelib.ports import SECOND
 from chalicelib.purchase import Receipt
 
 
@@ -66,7 +67,7 @@ def _status(progress: Progress) -> Mapping[str, Any]:
 
 
 def _time(at: int) -> str:
-    return datetime.fromtimestamp(at / 1_000_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(at / SECOND, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 V3 = Face(read_v3, render, refuse, cors=True)

@@ -15,7 +15,7 @@ from chalicelib.aws import wallet
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
 from chalicelib.errors import AlreadyBound, StoreBusy
 from chalicelib.model import Attempt, Funding, Order, OrderState, OrderStatus, Reading, random_order_id
-from chalicelib.ports import Acceptance, Accepted, Broke, Claimed
+from chalicelib.ports import SECOND, Acceptance, Accepted, Broke, Claimed
 
 OPEN_ORDERS, ORDERS_BY_TIME = "open-orders", "orders-by-time"
 # Drawing a free id out of 2^31 fails this often only if the tenant has used nearly all of them.
@@ -319,7 +319,7 @@ def _item(order: Order) -> Item:
 
 
 def _sortable(at: int) -> str:
-    return datetime.fromtimestamp(at / 1_000_000, UTC).isoformat(timespec="microseconds")
+    return datetime.fromtimestamp(at / SECOND, UTC).isoformat(timespec="microseconds")
 
 
 def _order(item: Item) -> Order:

@@ -16,7 +16,7 @@ from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import PanelgateError, StoreBusy
-from chalicelib.ports import Clock
+from chalicelib.ports import SECOND, Clock
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -235,7 +235,7 @@ class Table:
             except (ClientError, BotoCoreError) as error:
                 cause = _busy(error)
             pause = random.uniform(wait / 2, wait)  # noqa: S311 - jitter
-            if self.clock.now() + pause * 1_000_000 >= end:
+            if self.clock.now() + pause * SECOND >= end:
                 raise StoreBusy(cause)
             self.clock.sleep(pause)
             wait = min(2 * wait, _LONGEST_WAIT)
