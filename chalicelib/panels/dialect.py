@@ -3,18 +3,75 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
-from chalicelib.actions import Action, Answer, Call
+from chalicelib.actions import (
+    Action,
+    Answer,
+    BatchCall,
+    Call,
+    GetBalance,
+    GetRefill,
+    GetRefills,
+    GetStatus,
+    GetStatuses,
+    ListServices,
+    PlaceOrder,
+    RequestCancel,
+    RequestCancels,
+    RequestRefill,
+    RequestRefills,
+)
+
+_ACTIONS: Mapping[type[Call], Action] = MappingProxyType(
+    {
+        GetBalance: Action.BALANCE,
+        ListServices: Action.SERVICES,
+        PlaceOrder: Action.ADD,
+        GetStatus: Action.STATUS,
+        GetStatuses: Action.STATUS,
+        RequestRefill: Action.REFILL,
+        RequestRefills: Action.REFILL,
+        GetRefill: Action.REFILL_STATUS,
+        GetRefills: Action.REFILL_STATUS,
+        RequestCancel: Action.CANCEL,
+        RequestCancels: Action.CANCEL,
+    }
+)
+
+
+def action_of(call: Call) -> Action:
+    """Return the action of the protocol that a call asks for."""
+    return _ACTIONS[type(call)]
+
+
+def ids_of(call: Call) -> tuple[int, ...]:
+    """Return the panel's ids that a call names, of orders or of refills."""
+    match call:
+        case GetStatus() | RequestRefill() | RequestCancel():
+            return (call.order,)
+        case GetRefill():
+            return (call.refill,)
+        case GetStatuses() | RequestRefills() | RequestCancels():
+            return call.orders
+        case GetRefills():
+            return call.refills
+        case _:
+            return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send to the provider's URL. ``repr`` shows no body and no header: both may hold the key."""
+    """What to send to the provider's URL. ``repr`` shows no body, header or query: each may hold the key.
+
+    ``query`` is the encoded query string that goes behind the provider's URL.
+    """
 
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     method: str = "POST"
+    query: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +89,28 @@ class Capabilities:
 
     Attributes:
         actions: the actions that exist there.
+        batches: those of them that take several ids in one call.
         interval: µs between two calls by default (0: no limit published).
         burst: calls that may come at once by default.
         throttled_means_not_placed: the document says that a 429 was not processed, so an ``add`` so answered
             bought nothing. Without it a throttled ``add`` is an unknown outcome.
         sends_dripfeed: ``runs`` and ``interval`` are known fields of ``add``.
+        types: the service types, in the spelling of ``reading.TYPES``, whose fields an ``add`` can carry there
+            (None: all of the protocol's).
     """
 
     actions: frozenset[Action]
+    batches: frozenset[Action] = frozenset()
     interval: int = 0
     burst: int = 1
     throttled_means_not_placed: bool = False
     sends_dripfeed: bool = True
+    types: frozenset[str] | None = None
+
+    def can(self, call: Call) -> bool:
+        """Say whether the dialect has such a call."""
+        action = action_of(call)
+        return action in self.actions and (action in self.batches or not isinstance(call, BatchCall))
 
 
 class Dialect(ABC):
@@ -59,7 +126,11 @@ class Dialect(ABC):
 
     @abstractmethod
     def encode(self, call: Call, key: str) -> Request:
-        """Return the HTTP request that asks ``call`` of a panel, authenticated by the provider key."""
+        """Return the HTTP request that asks ``call`` of a panel, authenticated by the provider key.
+
+        Raises:
+            ValueError: the dialect has no such call; its capabilities say so beforehand.
+        """
 
     @abstractmethod
     def decode(self, call: Call, reply: Reply) -> Answer:

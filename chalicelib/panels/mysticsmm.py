@@ -4,10 +4,11 @@ It answers an ``add`` with 201, has two forms of error, and publishes one reques
 "temporary throttling (HTTP 429)".
 """
 
-from chalicelib.actions import Action, Call, Reason
+from chalicelib.actions import Action, Reason
 from chalicelib.panels import writing
 from chalicelib.panels.classic import Classic
 from chalicelib.panels.dialect import Capabilities, Request
+from chalicelib.panels.writing import Fields
 
 
 class MysticSmm(Classic):
@@ -20,13 +21,14 @@ class MysticSmm(Classic):
         burst=1,
         throttled_means_not_placed=True,
         sends_dripfeed=False,
+        types=frozenset({"Default"}),
     )
     # "500 | Server Error | Service/provider not found or internal error": the text tells the two apart.
     refuses_at_5xx = frozenset({Reason.SERVICE})
 
-    def encode(self, call: Call, key: str) -> Request:
+    def request(self, fields: Fields, key: str) -> Request:  # noqa: ARG002 - it is among the fields
         """Return the JSON of the document's examples."""
-        return writing.document({"key": key, **writing.fields(call)})
+        return writing.document(fields)
 
 
 MYSTICSMM = MysticSmm()

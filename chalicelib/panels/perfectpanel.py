@@ -6,18 +6,22 @@ and say nothing of throttling, so a throttled ``add`` may have bought.
 
 from types import MappingProxyType
 
-from chalicelib.actions import Action, Call
+from chalicelib.actions import CLASSIC_ACTIONS, Action
 from chalicelib.model import OrderStatus
 from chalicelib.panels import reading, writing
 from chalicelib.panels.classic import Classic
 from chalicelib.panels.dialect import Capabilities, Request
+from chalicelib.panels.writing import Fields
 
 
 class PerfectPanel(Classic):
     """The classic protocol as its makers document it."""
 
     name = "perfectpanel"
-    capabilities = Capabilities(actions=frozenset({Action.BALANCE, Action.SERVICES, Action.ADD, Action.STATUS}))
+    capabilities = Capabilities(
+        actions=CLASSIC_ACTIONS,
+        batches=frozenset({Action.STATUS, Action.REFILL, Action.REFILL_STATUS, Action.CANCEL}),
+    )
     # Some panels of the family answer with the numbers of their database (protocol.md 1.5).
     statuses = MappingProxyType(
         {
@@ -31,9 +35,9 @@ class PerfectPanel(Classic):
         }
     )
 
-    def encode(self, call: Call, key: str) -> Request:
+    def request(self, fields: Fields, key: str) -> Request:  # noqa: ARG002 - it is among the fields
         """Return the form that the page's own PHP class sends."""
-        return writing.form({"key": key, **writing.fields(call)})
+        return writing.form(fields)
 
 
 PERFECTPANEL = PerfectPanel()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from chalicelib.errors import UnreadableReply
-from chalicelib.model import OrderStatus
+from chalicelib.model import OrderStatus, RefillStatus
 
 # Panels keep ids in at most 64 bits, so a longer one is damage.
 MAX_PANEL_ID = 10**19 - 1
@@ -277,6 +277,21 @@ def identifier(value: object) -> int | None:
     return value if 0 < value <= MAX_PANEL_ID else None
 
 
+def identifiers(value: object) -> tuple[int, ...] | None:
+    """Return the ids in a list or in a text with commas, or None if one of them, or the whole, is none."""
+    parts = value.split(",") if isinstance(value, str) and value else value if isinstance(value, list) else [None]
+    numbers = tuple(number for part in parts if (number := identifier(part)) is not None)
+    return numbers if len(numbers) == len(parts) else None
+
+
+_DAY = re.compile(r"[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}(?:[ T][0-9:]{4,8})?")
+
+
+def day(value: object) -> str | None:
+    """Return a date as the panel writes it, or None if this is none: other text is not for callers."""
+    return value.strip() if isinstance(value, str) and _DAY.fullmatch(value.strip()) else None
+
+
 def flag(value: object) -> bool | None:
     """Return a yes or no given as bool, 0 or 1, or text; None if it is neither."""
     return _FLAGS.get(str(value).casefold()) if isinstance(value, bool | int | str) else None
@@ -301,13 +316,34 @@ STATUSES: Mapping[str, OrderStatus] = MappingProxyType(
         "cancelled": OrderStatus.CANCELED,
         "fail": OrderStatus.CANCELED,
         "refunded": OrderStatus.REFUNDED,
+        # Of subscriptions only.
+        "active": OrderStatus.ACTIVE,
+        "paused": OrderStatus.PAUSED,
+        "expired": OrderStatus.EXPIRED,
+    }
+)
+# A refill that was not done is rejected, whatever its panel calls that; no money hangs on it.
+REFILL_STATUSES: Mapping[str, RefillStatus] = MappingProxyType(
+    {
+        "pending": RefillStatus.PENDING,
+        "awaiting": RefillStatus.PENDING,
+        "queued": RefillStatus.PENDING,
+        "inprogress": RefillStatus.IN_PROGRESS,
+        "processing": RefillStatus.IN_PROGRESS,
+        "completed": RefillStatus.COMPLETED,
+        "rejected": RefillStatus.REJECTED,
+        "canceled": RefillStatus.REJECTED,
+        "cancelled": RefillStatus.REJECTED,
+        "fail": RefillStatus.REJECTED,
+        "error": RefillStatus.REJECTED,
     }
 )
 
 
 def word(value: object) -> str:
     """Return a status or type as the tables spell it: ``IN_PROGRESS`` and ``In progress`` give ``inprogress``."""
-    return re.sub(r"[\s_-]+", "", value).casefold() if isinstance(value, str) else ""
+    # A minus is no hyphen: some panels number their statuses, and `-2` is not the second.
+    return re.sub(r"[\s_]+|-(?!\s*[0-9])", "", value).casefold() if isinstance(value, str) else ""
 
 
 def scalar(value: object, limit: int = 300) -> str:
@@ -357,6 +393,6 @@ TYPES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def service_type(value: object) -> str:
-    """Return a service's type in the spelling of protocol.md 1.3; a type unknown there stays as it is."""
-    return TYPES.get(word(value), label(value)) or TYPES["default"]
+def service_type(value: object, types: Mapping[str, str] = TYPES) -> str:
+    """Return a service's type in the spelling of protocol.md 1.3; a type that ``types`` lacks stays as it is."""
+    return types.get(word(value), label(value)) or TYPES["default"]

@@ -7,10 +7,11 @@ every parameter table lists ``key``. Both are sent: a server that reads either f
 from http import HTTPStatus
 from types import MappingProxyType
 
-from chalicelib.actions import Action, Call
+from chalicelib.actions import Action
 from chalicelib.panels import reading, writing
 from chalicelib.panels.classic import Classic
 from chalicelib.panels.dialect import Capabilities, Reply, Request
+from chalicelib.panels.writing import Fields
 
 
 class SmmAfrica(Classic):
@@ -18,15 +19,23 @@ class SmmAfrica(Classic):
 
     name = "smmafrica"
     capabilities = Capabilities(
-        actions=frozenset({Action.BALANCE, Action.SERVICES, Action.ADD, Action.STATUS}),
+        # Its refill has no id, so there is nothing that could be asked about it.
+        actions=frozenset(
+            {Action.BALANCE, Action.SERVICES, Action.ADD, Action.STATUS, Action.REFILL, Action.CANCEL},
+        ),
         # "a few requests per second is safe": three, rounded so that it is never more.
         interval=333_334,
         burst=3,
         # "back off on 429 responses"
         throttled_means_not_placed=True,
         sends_dripfeed=False,
+        types=frozenset({"Default"}),
     )
+    # It cancels one order a call.
+    names = MappingProxyType({"orders": "order"})
     charged_fields = ("charged",)
+    # "Refill request accepted.", "Cancellation request accepted."
+    accepted_field = "success"
     service_extras = MappingProxyType(
         {
             **Classic.service_extras,
@@ -39,9 +48,9 @@ class SmmAfrica(Classic):
     # The document has every amount in USD, and names the currency only beside the balance.
     currency = "USD"
 
-    def encode(self, call: Call, key: str) -> Request:
+    def request(self, fields: Fields, key: str) -> Request:
         """Return the document's JSON, with the key in both places."""
-        return writing.document({"key": key, **writing.fields(call)}, {"Authorization": f"Bearer {key}"})
+        return writing.document(fields, {"Authorization": f"Bearer {key}"})
 
     def _pending(self, document: object, reply: Reply) -> bool:
         """Say whether it will confirm later: by "HTTP 202 with pending_confirmation: true", or either alone."""

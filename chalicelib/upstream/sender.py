@@ -116,6 +116,8 @@ class Sender:
             target = parse_url(url, allow_loopback=self._allow_loopback)
         except ValueError:
             raise Stopped("URL not allowed") from None
+        if request.query:
+            target = target.copy_with(query=b"&".join(filter(None, (target.query, request.query.encode()))))
         said = {name.lower(): value for name, value in request.headers.items() if name.lower() not in OUR_HEADERS}
         headers = {"user-agent": self._user_agent, **said, **FIXED_HEADERS}
         return httpx.Request(request.method, target, headers=headers, content=request.body)

@@ -1,10 +1,20 @@
-"""Hands every transcript of a dialect to the tests that ask for ``transcript``."""
+"""Hands the dialects' transcripts and calls to the tests that ask for them."""
 
 import pytest
 
 from . import transcripts
+from .conformance import FORMS, Conformance
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "transcript" in metafunc.fixturenames and metafunc.cls is not None:
-        metafunc.parametrize("transcript", transcripts.names(metafunc.cls.dialect.name))
+    if not isinstance(metafunc.cls, type) or not issubclass(metafunc.cls, Conformance):
+        return
+    dialect = metafunc.cls.dialect
+    folder = metafunc.cls.folder
+    cases = {
+        "transcript": lambda: transcripts.names(dialect.name, folder),
+        "form": lambda: [name for name, form in FORMS.items() if not form.missing(dialect.capabilities)],
+        "missing_form": lambda: [name for name, form in FORMS.items() if form.missing(dialect.capabilities)],
+    }
+    for name in cases.keys() & {*metafunc.fixturenames}:
+        metafunc.parametrize(name, cases[name]())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chalicelib import money as amounts
 from chalicelib.errors import UnreadableReply
-from chalicelib.model import OrderStatus
+from chalicelib.model import OrderStatus, RefillStatus
 from chalicelib.panels import reading
 from chalicelib.panels.reading import Money
 
@@ -147,7 +147,10 @@ def test_flags(given_: object, expected: bool | None) -> None:  # noqa: FBT001 -
         *(("Canceled", OrderStatus.CANCELED), ("CANCELLED", OrderStatus.CANCELED), ("Fail", OrderStatus.CANCELED)),
         *(("Partially Completed", OrderStatus.PARTIAL), ("partial", OrderStatus.PARTIAL)),
         *(("Awaiting", OrderStatus.PENDING), ("queued", OrderStatus.QUEUED), ("Refunded", OrderStatus.REFUNDED)),
-        *(("Error", None), ("Paused", None), ("Refill", None), ("Active", None), ("unknown", None), ("Complet", None)),
+        *(("Error", None), ("Refill", None), ("unknown", None), ("Complet", None), ("", None)),
+        *(("Pending", OrderStatus.PENDING), ("Processing", OrderStatus.PROCESSING)),
+        *(("Completed", OrderStatus.COMPLETED), ("COMPLETED", OrderStatus.COMPLETED), ("Partial", OrderStatus.PARTIAL)),
+        *(("Active", OrderStatus.ACTIVE), ("Paused", OrderStatus.PAUSED), ("EXPIRED", OrderStatus.EXPIRED)),
     ],
 )
 def test_status_words(spelling: str, status: OrderStatus | None) -> None:
@@ -187,3 +190,36 @@ def test_fractions_are_never_floats() -> None:
 
 def test_emoji_in_escaped_pairs_are_kept() -> None:
     assert reading.document(rb'"\ud83d\ude00 \\ud83d"') == "\N{GRINNING FACE} \\ud83d"
+
+
+@pytest.mark.parametrize(
+    ("spelling", "status"),
+    [
+        *(("Pending", RefillStatus.PENDING), ("awaiting", RefillStatus.PENDING), ("Queued", RefillStatus.PENDING)),
+        *(("In progress", RefillStatus.IN_PROGRESS), ("IN_PROGRESS", RefillStatus.IN_PROGRESS)),
+        *(("Processing", RefillStatus.IN_PROGRESS), ("Completed", RefillStatus.COMPLETED)),
+        *(("Rejected", RefillStatus.REJECTED), ("REJECTED", RefillStatus.REJECTED), ("Fail", RefillStatus.REJECTED)),
+        *(("Error", RefillStatus.REJECTED), ("Canceled", RefillStatus.REJECTED)),
+        *(("Cancelled", RefillStatus.REJECTED), ("Partial", None), ("Refunded", None), ("unknown", None), ("1", None)),
+    ],
+)
+def test_refill_words(spelling: str, status: RefillStatus | None) -> None:
+    assert reading.REFILL_STATUSES.get(reading.word(spelling)) is status
+
+
+@pytest.mark.parametrize(
+    ("given_", "ids"),
+    [
+        *(([5, "6"], (5, 6)), ("5, 6", (5, 6)), ([], ())),
+        # A child order that was overlooked would never be paid for.
+        *((["5", 0, "x", [7]], None), ("5,x", None), (5, None), ({"0": 5}, None), (True, None), (None, None)),
+        ("", None),
+    ],
+)
+def test_lists_of_ids(given_: object, ids: tuple[int, ...] | None) -> None:
+    assert reading.identifiers(given_) == ids
+
+
+@pytest.mark.parametrize("spelling", ["-2", "-4", " -5", "- 1"])
+def test_a_negative_number_is_no_numbered_status(spelling: str) -> None:
+    assert reading.word(spelling) not in {"1", "2", "3", "4", "5"}
