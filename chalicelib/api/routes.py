@@ -40,3 +40,12 @@ def health() -> Response:
     """Say that this version is up; no dependency is asked."""
     begin()
     return respond(Answer(200, to_json({"status": "ok", "version": VERSION})), {})
+
+
+@routes.route("/openapi.json", methods=["GET"], content_types=_ANY)
+def openapi() -> Response:
+    """Serve the OpenAPI document."""
+    from chalicelib.api.openapi import serve_document  # noqa: PLC0415 - nobody else pays for its import
+
+    begin()
+    return respond(serve_document(Incoming.of(routes.current_request)), {})
