@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from benchmarks.stage import Container, Stage
 from benchmarks.table import show
-from chalicelib.gateway import FRESH
+from chalicelib.results import FRESH
 
+BATCH = 20
 HEAD = ("call", "store", "secrets", "panel", "operations of the store")
 # Past the age at which a status is asked for anew, and not past any other.
 LATER_SECONDS = FRESH / 1_000_000 + 1
@@ -27,7 +28,14 @@ def run(stage: Stage) -> None:
         _counted("add, repeated with its key", container, lambda: container.call("add", **order)),
         _counted("status, from the store", container, lambda: container.call("status", order=number)),
     ]
+    many = [container.call("add", **stage.order())["order"] for _ in range(BATCH)]
     container.time.ahead += LATER_SECONDS
+    rows.append(
+        _counted(f"status of {BATCH}, asked of the panel", container, lambda: container.call("status", orders=many))
+    )
+    rows.append(
+        _counted(f"status of {BATCH}, from the store", container, lambda: container.call("status", orders=many))
+    )
     rows.append(_counted("status, asked of the panel", container, lambda: container.call("status", order=number)))
     show("Round trips of one call (warm, unless said)", HEAD, rows)
 

@@ -4,11 +4,25 @@ A call goes out a second time only after an answer that proves that the panel di
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
-from chalicelib.actions import Answer, Call, PanelService, Placed, Reason, Refused, Services, Status
+from chalicelib.actions import (
+    Answer,
+    Balance,
+    Call,
+    Item,
+    Items,
+    PanelService,
+    Placed,
+    Reason,
+    RefillReading,
+    Refused,
+    Services,
+    Status,
+)
 from chalicelib.errors import Unavailable, UnreadableReply
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Provider
@@ -16,6 +30,17 @@ from chalicelib.panels import DIALECTS
 from chalicelib.panels.dialect import Dialect, Reply
 from chalicelib.ports import SECOND, Clock, Pace, Sender, Vault
 
+# What is the operator's trouble, not the order's: the panel did nothing, and in so many seconds it may.
+RETRY_AFTER: Mapping[Reason, int] = MappingProxyType(
+    {
+        Reason.BAD_KEY: 60,
+        Reason.NO_FUNDS: 300,
+        Reason.THROTTLED: 2,
+        Reason.UNAVAILABLE: 60,
+    }
+)
+# Giving a lease back takes at most one try of the store (`wiring`).
+_RELEASE_TIME = 2 * SECOND
 # Whole seconds until a caller for whom no slot was free may ask again.
 _RETRY_AFTER_PACE = 2
 
@@ -60,14 +85,16 @@ class Caller:
             AnswerLost: it may have been received.
             UnreadableReply: it was answered with something that no table knows.
         """
-        key = self.vault.key(provider.slug)
+        key = self.vault.key(provider.slug, until=window.deadline)
         answer = self._try(provider, call, window, key, partial(before, key, 1) if before else None)
-        again = self._key_for_another_try(provider, key, answer)
+        again = self._key_for_another_try(provider, key, answer, window.deadline)
         if again is None:
             return answer
         return self._try(provider, call, window, again, partial(before, again, 2) if before else None)
 
-    def _key_for_another_try(self, provider: Provider, key: ProviderKey, answer: Answer) -> ProviderKey | None:
+    def _key_for_another_try(
+        self, provider: Provider, key: ProviderKey, answer: Answer, deadline: int
+    ) -> ProviderKey | None:
         """Return the key to ask once more with, after an answer by which the panel did nothing; None to leave it.
 
         A rejected key may have been rotated. A throttled call came too close to another one, though each had its slot:
@@ -78,7 +105,10 @@ class Caller:
             return key
         if reason is not Reason.BAD_KEY:
             return None
-        fresh = self.vault.key(provider.slug, fresh=True)
+        try:
+            fresh = self.vault.key(provider.slug, until=deadline, fresh=True)
+        except Unavailable:
+            return None  # the answer that there is stands
         return fresh if fresh.version != key.version else None
 
     def _try(
@@ -98,7 +128,8 @@ class Caller:
                 send_by=window.send_by / SECOND,
             )
         finally:
-            if provider.concurrency is not None:
+            # Late, the answer matters more: the lease ends by itself.
+            if provider.concurrency is not None and self.clock.now() + _RELEASE_TIME <= window.deadline:
                 self.pace.release(provider, holder=holder)
         return _decoded(dialect, call, reply, key)
 
@@ -136,17 +167,29 @@ def _decoded(dialect: Dialect, call: Call, reply: Reply, key: ProviderKey) -> An
 
 def _scrubbed(answer: Answer, key: ProviderKey) -> Answer:
     match answer:
-        case Refused():
-            return replace(answer, text=key.redact(answer.text))
         case Placed():
             return replace(answer, warning=answer.warning and key.redact(answer.warning))
-        case Status():
-            return replace(answer, raw_status=key.redact(answer.raw_status))
         case Services():
             services = tuple(_scrubbed_service(service, key) for service in answer.services)
             return Services(services, tuple(map(key.redact, answer.skipped)))
-        case _:
+        case Items():
+            return Items({number: _scrubbed_item(item, key) for number, item in answer.items.items()})
+        case Balance():
             return answer
+        case _:
+            return _scrubbed_item(answer, key)
+
+
+def _scrubbed_item(item: Item, key: ProviderKey) -> Item:
+    match item:
+        case Refused():
+            return replace(item, text=key.redact(item.text))
+        case Status():
+            return replace(item, raw_status=key.redact(item.raw_status))
+        case RefillReading():
+            return replace(item, raw_status=key.redact(item.raw_status))
+        case _:
+            return item
 
 
 def _scrubbed_service(service: PanelService, key: ProviderKey) -> PanelService:

@@ -1,93 +1,50 @@
-"""What a tenant asks of the gateway, checked field by field: the trust boundary.
+"""What a tenant asks of the gateway, checked: the trust boundary.
 
-The models take the raw fields of a request, whatever its encoding made of them (numbers or text), and either hold
-clean values or raise ``errors.Refusal`` with the code and the sentence of the contract.
+The models take the raw fields of a request, whatever its encoding made of them, and either hold clean values or raise
+``errors.Refusal`` with the code and the sentence of the contract. Which fields an order needs depends on its service;
+``order_types`` decides that.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chalicelib.actions import Action
 from chalicelib.errors import Code, Refusal
+from chalicelib.fields import (
+    MAX_LINK,
+    WRONG,
+    Amount,
+    IdempotencyKey,
+    Lines,
+    Link,
+    ListedStatus,
+    ManyIds,
+    Moment,
+    Names,
+    OneId,
+    OptionalNumber,
+    PageSize,
+    Scalar,
+    WholeNumber,
+    Word,
+    is_given,
+)
 
-MAX_LINK = 2048
 MAX_FIELDS = 64
-MAX_KEY = 255
+# In bytes: DynamoDB's items hold 400 KB.
+MAX_ORDER = 300_000
 # These belong to the conversation with us and never travel on (contract 4).
 OWN_FIELDS = frozenset({"key", "action", "api_token", "idempotency_key", "max_charge"})
-# Fields of other order types (protocol.md 1.3): dropped when empty or 0 and refused otherwise (contract 4).
-FOREIGN_FIELDS = frozenset(
-    {
-        "answer_number",
-        "comments",
-        "country",
-        "delay",
-        "device",
-        "expiry",
-        "google_keyword",
-        "groups",
-        "hashtag",
-        "hashtags",
-        "keywords",
-        "max",
-        "media",
-        "min",
-        "old_posts",
-        "posts",
-        "referring_url",
-        "type_of_traffic",
-        "username",
-        "usernames",
-    }
-)
-_DIGITS = re.compile(r"[0-9]{1,18}")
-_AMOUNT = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
+_FIELD_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _USER_NAME = re.compile(r"@?[A-Za-z0-9._-]+")
 # With a port the host has a dot: `tel:123/4` is another scheme.
 _HOST_PATH = re.compile(r"(?:[\w.-]+|[\w-]+(?:\.[\w-]+)+:[0-9]{1,5})/\S*")
 _WEB_URL = re.compile(r"(?i:https?)://[^\s/?#@]+(?:[/?#]\S*)?")
-# C0 without tab, CR and LF (lists are sent by lines), DEL and C1; surrogates cannot be encoded at all.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def _whole_number(value: object) -> object:
-    """Clients send numbers as numbers or as text; JSON may write 100 as 100.0."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int) and 0 <= value < 10**18:
-        return value
-    if isinstance(value, Decimal) and 0 <= value < 10**18 and value == value.to_integral_value():
-        return int(value)
-    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
-        return int(value)
-    error, message = "whole_number", "a whole number is needed"
-    raise PydanticCustomError(error, message)
-
-
-def _optional_number(value: object) -> object:
-    """Panel scripts send every field of their form, empty or 0 where it does not apply."""
-    if value is None or value in ("", 0, "0"):
-        return None
-    return _whole_number(value)
-
-
-def _amount(value: object) -> object:
-    if isinstance(value, Decimal | int) and not isinstance(value, bool):
-        value = _digits(value)
-    if isinstance(value, str) and _AMOUNT.fullmatch(value):
-        return Decimal(value)
-    error, message = "amount", "an amount such as 5.85 is needed"
-    raise PydanticCustomError(error, message)
-
-
-def _digits(value: Decimal | int) -> str:
-    return format(Decimal(value), "f")
 
 
 def _missing(name: str) -> Refusal:
@@ -98,13 +55,9 @@ def _missing(name: str) -> Refusal:
 _NOT_RIGHT: Mapping[str, str] = {
     "string_type": "text is needed",
     "string_unicode": "it cannot be written as text",
-    "string_too_long": "it is too long",
     "string_pattern_mismatch": "this is none that we gave",
+    "literal_error": "there is no such value",
 }
-
-WholeNumber = Annotated[int, BeforeValidator(_whole_number), Field(strict=True)]
-OptionalNumber = Annotated[Annotated[int, Field(strict=True)] | None, BeforeValidator(_optional_number)]
-Amount = Annotated[Decimal, BeforeValidator(_amount)]
 
 
 class Command(BaseModel):
@@ -126,7 +79,7 @@ class Command(BaseModel):
         name = str(first["loc"][0]) if first["loc"] else "request"
         if first["type"] == "missing":
             raise _missing(name)
-        message = _NOT_RIGHT.get(first["type"], first["msg"])
+        message = first["msg"] if first["type"] == WRONG else _NOT_RIGHT.get(first["type"], "it is out of bounds")
         raise Refusal(Code.INVALID_REQUEST, f"The field {name} is not right: {message}", field=name)
 
 
@@ -137,85 +90,183 @@ class BalanceCommand(Command):
 class ServicesCommand(Command):
     """Ask for the catalog, from a cursor on."""
 
-    cursor: str | None = Field(default=None, max_length=64, pattern=r"^[0-9]{1,18}$")
+    cursor: str | None = Field(default=None, pattern=r"^[0-9]{1,18}$")
 
 
-class StatusCommand(Command):
-    """Ask for one order."""
+class TargetsCommand(Command):
+    """What asks for one order or refill, or for several; ``one`` and ``many`` name the two fields."""
 
-    order: WholeNumber
+    action: ClassVar[Action]
+    one: ClassVar[str] = "order"
+    many: ClassVar[str] = "orders"
+
+    @property
+    def batch(self) -> bool:
+        """Whether several were asked for, and a list is the answer."""
+        return getattr(self, self.many) is not None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The ids as the caller wrote them, each once."""
+        ids: tuple[str, ...] = getattr(self, self.many) or getattr(self, self.one)
+        return ids
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the command in the fields of a request.
+
+        Raises:
+            Refusal: neither an id nor a list of ids is given, or both are, or the list is too long.
+        """
+        command = super().read(fields)
+        given = [name for name in (cls.one, cls.many) if getattr(command, name) is not None]
+        if not given:
+            raise _missing(cls.one)
+        if len(given) > 1:
+            raise Refusal(Code.INVALID_REQUEST, f"Give either {cls.one} or {cls.many}")
+        return command
+
+
+class StatusCommand(TargetsCommand):
+    """Ask how orders are doing."""
+
+    action = Action.STATUS
+
+    order: OneId | None = None
+    orders: ManyIds = None
+
+
+class RefillCommand(TargetsCommand):
+    """Ask for refills of orders."""
+
+    action = Action.REFILL
+
+    order: OneId | None = None
+    orders: ManyIds = None
+
+
+class CancelCommand(TargetsCommand):
+    """Ask that orders be canceled."""
+
+    action = Action.CANCEL
+
+    order: OneId | None = None
+    orders: ManyIds = None
+
+
+class RefillStatusCommand(TargetsCommand):
+    """Ask how refills are doing."""
+
+    action = Action.REFILL_STATUS
+    one = "refill"
+    many = "refills"
+
+    refill: OneId | None = None
+    refills: ManyIds = None
+
+
+class OrdersCommand(Command):
+    """Ask for one's own orders, newest first; ``cursor`` is where the page before ended."""
+
+    status: ListedStatus | None = None
+    since: Moment | None = None
+    limit: PageSize = 50
+    cursor: str | None = Field(default=None, max_length=64, pattern=r"^[0-9]{16}-[0-9]{7,10}$")
+    idempotency_key: IdempotencyKey | None = None
+
+    @property
+    def before(self) -> tuple[int, int] | None:
+        """When the last order of the page before was created (epoch µs), and its id."""
+        if self.cursor is None:
+            return None
+        created, order = map(int, self.cursor.split("-"))
+        return created, order
 
 
 class AddCommand(Command):
-    """Place an order. ``quantity`` is per run; ``extra`` travels on to the panel."""
+    """Place an order. The fields are those of all types (protocol.md 1.3); what is more travels on as it is."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Scalar] = Field(init=False)
 
     service: WholeNumber
-    link: str
-    quantity: WholeNumber
+    link: Link | None = None
+    quantity: WholeNumber | None = None
     runs: OptionalNumber = None
-    interval: OptionalNumber = None
+    interval: WholeNumber | None = None
+    comments: Lines = None
+    usernames: Names = None
+    hashtags: Lines = None
+    keywords: Lines = None
+    groups: Lines = None
+    username: Word = None
+    hashtag: Word = None
+    media: Word = None
+    answer_number: WholeNumber | None = None
+    min: WholeNumber | None = None
+    max: WholeNumber | None = None
+    delay: WholeNumber | None = None
+    posts: WholeNumber | None = None
+    old_posts: WholeNumber | None = None
+    expiry: Word = None
+    country: Word = None
+    device: WholeNumber | None = None
+    type_of_traffic: WholeNumber | None = None
+    google_keyword: Word = None
+    referring_url: Word = None
     max_charge: Amount | None = None
-    idempotency_key: str | None = None
-    extra: dict[str, str] = Field(default_factory=dict)
+    idempotency_key: IdempotencyKey | None = None
+
+    @property
+    def of_type(self) -> Mapping[str, str | int]:
+        """The fields that some order type has, as far as they are given."""
+        names = type(self).model_fields.keys() - {"service", "max_charge", "idempotency_key"}
+        return {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
+
+    @property
+    def further(self) -> Mapping[str, str]:
+        """The fields that no type knows, to be forwarded (contract 4)."""
+        return self.__pydantic_extra__
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Self:
         """Return the order in the fields of a request.
 
         Raises:
-            Refusal: a field is missing, wrong, or belongs to another order type.
+            Refusal: a field is wrong, whatever the type of the service.
         """
-        for name in ("link", "quantity"):
-            if fields.get(name) in (None, ""):
-                raise _missing(name)
-        known = {name: fields[name] for name in cls.model_fields if name in fields and name != "extra"}
+        own = OWN_FIELDS - cls.model_fields.keys()
+        given = {name: value for name, value in fields.items() if name not in own}
+        _check_names(given.keys() - cls.model_fields.keys())
+        key = given.pop("idempotency_key", None)
+        if sum(_size(value) for value in given.values()) > MAX_ORDER:
+            raise Refusal(Code.TOO_LARGE, f"An order holds at most {MAX_ORDER} bytes")
+        if given.get("link") == 0:  # of a type without a link
+            del given["link"]
         try:
-            command = super().read({**known, "extra": _extra(fields)})
+            command = super().read({**{n: v for n, v in given.items() if is_given(v)}, "idempotency_key": key})
         except Refusal as refusal:
             raise _reworded(refusal) from None
-        _check_link(command.link)
-        if command.idempotency_key is not None:
-            check_idempotency_key(command.idempotency_key)
-        if (command.runs is None) != (command.interval is None):
-            name = "interval" if command.interval is None else "runs"
-            raise Refusal(Code.MISSING_FIELD, "A drip-feed needs both runs and interval", field=name)
+        if command.link is not None:
+            _check_link(command.link)
         return command
 
 
-def _extra(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields to forward: those that we do not know, when scalar (contract 4)."""
-    known = OWN_FIELDS | set(AddCommand.model_fields) - {"extra"}
-    extra = {}
-    for name, value in fields.items():
-        if name in known:
-            continue
-        if name in FOREIGN_FIELDS:
-            if value not in (None, "", 0, "0", [], {}):
-                raise Refusal(Code.INVALID_REQUEST, f"The field {name} does not belong to this service's type")
-            continue
-        if value is not None:
-            extra[_forwardable(name)] = _scalar(name, value)
-    if len(extra) > MAX_FIELDS:
+def _size(value: object) -> int:
+    """Return how many bytes a field will take as text; a short number in JSON may be a long one in full."""
+    if isinstance(value, list | dict):
+        return sum(map(_size, value))
+    return len(str(value).encode(errors="replace")) if not isinstance(value, Decimal) else len(f"{value:f}")
+
+
+def _check_names(further: Collection[str]) -> None:
+    if len(further) > MAX_FIELDS:
         raise Refusal(Code.INVALID_REQUEST, f"A request has at most {MAX_FIELDS} fields")
-    return extra
-
-
-def _forwardable(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,64}", name):
+    if not all(_FIELD_NAME.fullmatch(name) for name in further):
         raise Refusal(Code.INVALID_REQUEST, "A field's name has 1 to 64 letters, digits, dots, dashes or underscores")
-    return name
-
-
-def _scalar(name: str, value: object) -> str:
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    if isinstance(value, int | Decimal):
-        return _digits(value)
-    if not isinstance(value, str):
-        raise Refusal(Code.INVALID_REQUEST, f"The field {name} must be text, a number or a boolean", field=name)
-    if _CONTROL.search(value):
-        raise Refusal(Code.INVALID_REQUEST, f"The field {name} holds control characters", field=name)
-    return value
+    # To PHP `old.posts` is `old_posts`: what is ours, or a type's, does not travel under such a name.
+    if any(name.replace(".", "_") in OWN_FIELDS | AddCommand.model_fields.keys() for name in further):
+        raise Refusal(Code.INVALID_REQUEST, "A field's name is that of another one, with a dot")
 
 
 def _reworded(refusal: Refusal) -> Refusal:
@@ -239,34 +290,44 @@ def _invalid_link() -> Refusal:
     return Refusal(Code.INVALID_LINK, message, field="link")
 
 
-def check_idempotency_key(key: str) -> None:
-    """Refuse what is not 1 to 255 printable ASCII characters (contract 5)."""
-    if not (1 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
-        raise Refusal(Code.INVALID_REQUEST, f"An idempotency key has 1 to {MAX_KEY} printable ASCII characters")
-
-
-AnyCommand = BalanceCommand | ServicesCommand | StatusCommand | AddCommand
+AnyCommand = (
+    BalanceCommand
+    | ServicesCommand
+    | AddCommand
+    | StatusCommand
+    | RefillCommand
+    | RefillStatusCommand
+    | CancelCommand
+    | OrdersCommand
+)
 
 COMMANDS: Mapping[Action, type[AnyCommand]] = {
     Action.BALANCE: BalanceCommand,
     Action.SERVICES: ServicesCommand,
-    Action.STATUS: StatusCommand,
     Action.ADD: AddCommand,
+    Action.STATUS: StatusCommand,
+    Action.REFILL: RefillCommand,
+    Action.REFILL_STATUS: RefillStatusCommand,
+    Action.CANCEL: CancelCommand,
+    Action.ORDERS: OrdersCommand,
 }
 
 
-def read_action(value: object) -> Action:
-    """Return the action that a request names.
+def read_action(value: object, offered: Collection[Action]) -> Action:
+    """Return the action that a request names, one of those ``offered``.
 
     Raises:
-        Refusal: there is none, or nobody knows it. A missing action is never guessed (protocol.md 2).
+        Refusal: there is none, or it is not offered. A missing action is never guessed (protocol.md 2).
     """
     if value is None or value == "":
         raise Refusal(Code.INVALID_REQUEST, "The field action is missing", field="action")
     try:
-        return Action(str(value))
+        action = Action(str(value))
     except ValueError:
-        raise Refusal(Code.UNKNOWN_ACTION, "There is no such action", field="action") from None
+        action = None
+    if action is None or action not in offered:
+        raise Refusal(Code.UNKNOWN_ACTION, "There is no such action", field="action")
+    return action
 
 
 def read_command(action: Action, fields: Mapping[str, Any]) -> AnyCommand:

@@ -90,9 +90,11 @@ class Refusal(PanelgateError):
         field: the request field at fault, if it is one field; v2 words its sentence by it.
         retry_after: whole seconds after which to try again, where that can help.
         replayed: this is the first answer to an idempotency key, given again.
+        classic: the classic protocol's sentence, where it has a better one than its code has.
+        request_id: of the request that was refused first, if this is its answer again.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a caller is told is made of these
         self,
         code: Code,
         message: str,
@@ -100,6 +102,8 @@ class Refusal(PanelgateError):
         field: str | None = None,
         retry_after: int | None = None,
         replayed: bool = False,
+        classic: str | None = None,
+        request_id: str | None = None,
     ) -> None:
         """Make a refusal; see the class for the arguments."""
         super().__init__(message)
@@ -108,6 +112,8 @@ class Refusal(PanelgateError):
         self.field = field
         self.retry_after = retry_after
         self.replayed = replayed
+        self.classic = classic
+        self.request_id = request_id
 
     @property
     def status(self) -> int:

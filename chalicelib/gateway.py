@@ -1,68 +1,55 @@
 """The use case: a command of a tenant in, its result out. It knows no technology.
 
-``admit`` says who is calling, ``execute`` does what they ask; what becomes of an accepted ``add`` is in ``purchase``.
+``admit`` says who is calling, ``execute`` does what they ask: ``ordering`` takes an ``add`` and ``purchase`` says what
+becomes of it, ``tracking`` follows placed orders, ``requesting`` asks for refills and cancellations, ``offering`` knows
+services and prices.
 """
 
-import hashlib
-import json
-import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import ip_address, ip_network
+from itertools import islice
 
 from chalicelib import money
-from chalicelib.actions import Action, Balance, GetBalance, GetStatus, Status
-from chalicelib.calling import Caller, Window, dialect_of
-from chalicelib.commands import AddCommand, AnyCommand, BalanceCommand, ServicesCommand, StatusCommand
-from chalicelib.errors import Code, Refusal, SendFailure, StoreBusy, Unavailable, UnreadableReply, try_later
+from chalicelib.actions import Action, Balance, GetBalance
+from chalicelib.batching import READ_TIME, Batcher, reading_patience
+from chalicelib.calling import Caller, Window
+from chalicelib.commands import (
+    AddCommand,
+    AnyCommand,
+    BalanceCommand,
+    CancelCommand,
+    OrdersCommand,
+    RefillCommand,
+    RefillStatusCommand,
+    ServicesCommand,
+    StatusCommand,
+)
+from chalicelib.errors import Code, Refusal, SendFailure, Unavailable, UnreadableReply, try_later
 from chalicelib.keys import parse_client_key
 from chalicelib.log import logger
-from chalicelib.model import (
-    FINAL,
-    MAX_PROVIDER_NUMBER,
-    Attempt,
-    Funding,
-    Ids,
-    Order,
-    OrderState,
-    OrderStatus,
-    Provider,
-    Quota,
-    Reading,
-    Scope,
-    Service,
-    Tenant,
-    random_order_id,
-)
+from chalicelib.model import Funding, OrderState, Provider, Quota, Scope, Tenant
+from chalicelib.offering import Offering, Offers
+from chalicelib.ordering import Ordering, key_claim
 from chalicelib.ports import (
     SECOND,
-    Acceptance,
-    Accepted,
     Admitted,
-    Broke,
     Catalog,
-    Claimed,
     Clock,
     Directory,
     Orders,
+    Refills,
     Stranger,
     Suspended,
     Throttled,
     Wallet,
 )
-from chalicelib.purchase import ANSWER_TIME, RECORD_TIME, Deadline, Purchase, Receipt
-
-# A read waits this long for a free slot of the provider's pace: spends come first (contract 8.7).
-READ_PATIENCE = 2 * SECOND
-# A read asks this long before it falls back on what it last knew.
-READ_TIME = 10 * SECOND
-# A live order's answer is at most this old (contract 4).
-FRESH = 15 * SECOND
-# After `send_by` a sender may still be reading its answer for this long, on a clock that may differ from ours.
-SENDER_GONE = 85 * SECOND
-# What all runs of a drip-feed may come to. DynamoDB keeps 38 digits, and the charge must fit at any rate.
-MAX_UNITS = 10**15
+from chalicelib.purchase import Deadline, Receipt
+from chalicelib.requesting import Requesting
+from chalicelib.results import Batch, Found, Progress, Told, answer, last_known
+from chalicelib.session import Session
+from chalicelib.tracking import Tracking
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +59,6 @@ class Credentials:
     key: str = field(repr=False)
     address: str = ""
     origin: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """An admitted caller for the length of one request."""
-
-    tenant: Tenant
-    scope: Scope
-    quota: Quota
-    deadline: Deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,40 +78,17 @@ class Money:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A service as a tenant sees it: under its public id, at its price per 1000 in micro-USD."""
+class History:
+    """A tenant's orders, newest first, as they were last seen; ``next`` is the cursor of the page after this one."""
 
-    id: int
-    rate: int
-    service: Service
-
-
-@dataclass(frozen=True, slots=True)
-class Offers:
-    """The services that a tenant may order, by rising id from the cursor on; ``etag`` names this very list."""
-
-    offers: Sequence[Offer]
-    etag: str
+    orders: Sequence[Progress]
+    next: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How an order is doing; ``updated`` in epoch µs; ``stale``: the panel could not be asked just now."""
+Result = Money | Offers | Receipt | Told | Batch | History
 
-    order: Order
-    status: OrderStatus
-    start_count: int | None
-    remains: int | None
-    updated: int
-    stale: bool
-
-
-Result = Money | Offers | Receipt | Progress
-
-
-def public_id(tenant: Tenant, provider: Provider, service: int) -> int:
-    """Return the service id that a tenant sees (contract 7)."""
-    return service if tenant.ids is Ids.NATIVE else provider.global_id(service)
+# A page that a filter thins out looks at no more orders than this, and no longer than a read; the caller goes on.
+_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +97,7 @@ class Gateway:
 
     directory: Directory
     orders: Orders
+    refills: Refills
     wallet: Wallet
     catalog: Catalog
     caller: Caller
@@ -186,218 +141,82 @@ class Gateway:
         """
         match command:
             case AddCommand():
-                return self._add(session, command)
-            case StatusCommand():
-                return self._status(session, command.order)
-            case ServicesCommand():
-                return self._services(session, int(command.cursor or 0))
+                return Ordering(self.offering, self.orders, self.caller, self.clock).add(session, command)
             case BalanceCommand():
                 return self._balance(session)
+            case ServicesCommand():
+                return self.offering.offers(session, int(command.cursor or 0))
+            case OrdersCommand():
+                return self._history(session, command)
+            case StatusCommand() | RefillCommand() | RefillStatusCommand() | CancelCommand():
+                return answer(command, self._found(session, command))
 
-    # -- balance and services ------------------------------------------------------------------------------------
+    def _found(
+        self, session: Session, command: StatusCommand | RefillCommand | RefillStatusCommand | CancelCommand
+    ) -> Found:
+        batcher = Batcher(self.caller, self.directory)
+        requesting = Requesting(self.orders, self.refills, batcher, self.clock)
+        match command:
+            case StatusCommand():
+                return Tracking(self.orders, batcher, self.clock).statuses(session, command)
+            case RefillCommand():
+                return requesting.refill(session, command)
+            case RefillStatusCommand():
+                return requesting.refill_status(session, command)
+            case CancelCommand():
+                return requesting.cancel(session, command)
+
+    @property
+    def offering(self) -> Offering:
+        """What tenants may order."""
+        return Offering(self.directory, self.catalog)
+
+    # -- reads ---------------------------------------------------------------------------------------------------
 
     def _balance(self, session: Session) -> Money:
         if session.tenant.funding is Funding.WALLET:
             return Money(money.amount(self.wallet.available(session.tenant.id)), "USD")
-        provider = next(iter(self._providers(session).values()), None)
+        provider = next(iter(self.offering.providers(session).values()), None)
         if provider is None:
             raise try_later(60)
-        answer = self._read(provider, GetBalance(), session.deadline)
-        if not isinstance(answer, Balance):
-            raise try_later(5)
-        return Money(answer.amount, answer.currency or provider.currency)
+        return self._balance_at(provider, session.deadline)
 
-    def _services(self, session: Session, cursor: int) -> Offers:
-        providers = self._providers(session)
-        listings = self.catalog.listings(providers)
-        offers = [
-            Offer(number, rate, service)
-            for slug, listing in listings.items()
-            for service in listing.services
-            if service.active
-            and (number := public_id(session.tenant, providers[slug], service.id)) >= cursor
-            and _listed(session.tenant, number)
-            and (rate := _rate(session.tenant, providers[slug], service)) is not None
-        ]
-        versions = {slug: [listing.version, str(providers[slug].fx)] for slug, listing in sorted(listings.items())}
-        terms = [
-            versions,
-            str(session.tenant.markup),
-            session.tenant.ids,
-            None if session.tenant.services is None else sorted(session.tenant.services),
-            cursor,
-        ]
-        return Offers(sorted(offers, key=lambda offer: offer.id), _digest(terms)[:32])
-
-    def _providers(self, session: Session) -> Mapping[str, Provider]:
-        """Return the enabled providers that both the tenant and the key may use."""
-        return {
-            slug: provider
-            for slug, provider in self.directory.providers().items()
-            if provider.enabled
-            and (session.tenant.providers is None or slug in session.tenant.providers)
-            and (session.scope.providers is None or slug in session.scope.providers)
-        }
-
-    # -- add -----------------------------------------------------------------------------------------------------
-
-    def _add(self, session: Session, command: AddCommand) -> Receipt:
-        tenant = session.tenant
-        if tenant.require_idempotency and command.idempotency_key is None:
-            raise Refusal(Code.INVALID_REQUEST, "This account requires an Idempotency-Key for add")
-        fingerprint = _fingerprint(command)
-        claim = _claim(tenant, command, fingerprint)
-        try:
-            provider, draft = self._draft(session, command, fingerprint, claim)
-        except Refusal:
-            # The first answer stands, even if the service or its price has changed since.
-            first = self.orders.claimed(tenant.id, claim) if command.idempotency_key and claim else None
-            if first is None:
-                raise
-            return self._replay(first, fingerprint)
-        match self._accept(draft, session.deadline):
-            case Accepted(order):
-                return Purchase(self.orders, self.caller, order, session.deadline).make(provider)
-            case Claimed(first):
-                return self._replay(first, fingerprint)
-            case Broke():
-                raise Refusal(Code.INSUFFICIENT_FUNDS, "Not enough funds on balance")
-
-    def _accept(self, draft: Order, deadline: Deadline) -> Acceptance:
-        """Accept an order, or make sure, as far as the store answers at all, that nothing of it stays."""
-        try:
-            return self.orders.accept(draft, until=draft.attempt.send_by)
-        except StoreBusy:
-            # A reply may have been lost, and with it an accepted order that will never be sent.
-            self.orders.reject(draft, None, until=deadline.record)
-            raise
-
-    def _draft(
-        self, session: Session, command: AddCommand, fingerprint: str, claim: str | None
-    ) -> tuple[Provider, Order]:
-        """Check an order against the catalog and the tenant's terms, and write it out, not yet accepted."""
-        tenant, now = session.tenant, self.clock.now()
-        provider, service = self._service(session, command.service)
-        _check_order(command, service, provider)
-        charge = _charge(command, tenant, service, provider)
-        send_by = session.deadline.ask - ANSWER_TIME
-        if now >= send_by:
-            raise try_later(1)
-        order = Order(
-            id=random_order_id(),
-            tenant=tenant.id,
-            client=session.scope.client,
-            provider=provider.slug,
-            service=service.id,
-            public_service=command.service,
-            link=command.link,
-            quantity=command.quantity,
-            runs=command.runs,
-            interval=command.interval,
-            charge=charge,
-            funding=tenant.funding,
-            state=OrderState.SENDING,
-            attempt=Attempt(token=secrets.token_hex(16), send_by=send_by),
-            created=now,
-            updated=now,
-            fingerprint=fingerprint,
-            claim=claim,
-            claim_window=tenant.dedupe * SECOND if command.idempotency_key is None else None,
-            idempotency_key=command.idempotency_key,
-            extra=dict(command.extra),
-        )
-        return provider, order
-
-    def _service(self, session: Session, number: int) -> tuple[Provider, Service]:
-        """Find a service by its public id among those that the caller may use."""
-        native = session.tenant.ids is Ids.NATIVE
-        for provider in self._providers(session).values():
-            own, owner = (number, provider.number) if native else divmod(number, MAX_PROVIDER_NUMBER + 1)
-            if owner != provider.number or not _listed(session.tenant, number):
-                continue
-            service = self.catalog.service(provider.slug, own)
-            if service is not None and service.active:
-                return provider, service
-        raise _no_such_service()
-
-    def _replay(self, first: Order, fingerprint: str) -> Receipt:
-        """Give the first answer again (contract 5)."""
-        if first.fingerprint != fingerprint:
-            raise Refusal(Code.IDEMPOTENCY_KEY_REUSED, "This idempotency key was used for another order")
-        if first.state is OrderState.SENDING:
-            if self.clock.now() <= first.attempt.send_by + SENDER_GONE:
-                raise Refusal(Code.REQUEST_IN_PROGRESS, "The first request with this key still runs", retry_after=2)
-            self.orders.lose(first, "its sender was not heard of again", until=self.clock.now() + RECORD_TIME)
-            return Receipt(first.id, first.charge, pending=True, replayed=True)
-        if first.state is OrderState.REJECTED:
-            if first.refusal is None:  # its key was freed between our look at the claim and at the order
-                raise try_later(1)
-            raise Refusal(Code(first.refusal["code"]), first.refusal["message"], replayed=True)
-        return Receipt(first.id, first.charge, pending=first.pending, replayed=True)
-
-    # -- status --------------------------------------------------------------------------------------------------
-
-    def _status(self, session: Session, number: int) -> Progress:
-        order = self.orders.get(session.tenant.id, number)
-        allowed = session.scope.providers
-        if order is None or (allowed is not None and order.provider not in allowed):
-            raise Refusal(Code.ORDER_NOT_FOUND, "Incorrect order ID", field="order")
-        if order.state is not OrderState.PLACED or order.provider_order is None:
-            return _unsettled(order, self.clock.now())
-        reading = order.reading
-        if reading and (reading.status in FINAL or self.clock.now() - reading.at <= FRESH):
-            return _progress(order, reading, stale=False)
-        return self._refresh(order, order.provider_order, session.deadline)
-
-    def _refresh(self, order: Order, provider_order: int, deadline: Deadline) -> Progress:
-        """Ask the panel, or fall back on what it last said."""
-        last = order.reading or Reading(status=OrderStatus.PENDING, start_count=None, remains=None, at=order.updated)
-        provider = self.directory.providers().get(order.provider)
-        try:
-            answer = (
-                self._read(provider, GetStatus(provider_order), deadline) if provider and provider.enabled else None
-            )
-        except Refusal:
-            answer = None
-        if not isinstance(answer, Status):
-            logger.warning("status not refreshed", extra={"facts": {"order": order.id, "provider": order.provider}})
-            return _progress(order, last, stale=True)
-        known = answer.status if answer.status not in (None, OrderStatus.UNKNOWN) else None
-        if known is None:
-            logger.warning("unknown status", extra={"facts": {"order": order.id, "status": answer.raw_status[:64]}})
-        status = known or (order.reading.status if order.reading else OrderStatus.UNKNOWN)
-        # Some panels say that more remains than was ordered (protocol.md 1.5).
-        remains = None if answer.remains is None else min(answer.remains, order.quantity * (order.runs or 1))
-        reading = Reading(status=status, start_count=answer.start_count, remains=remains, at=self.clock.now())
-        try:
-            self.orders.observe(order, reading, until=deadline.record)
-        except StoreBusy:
-            logger.warning("reading not kept", extra={"facts": {"order": order.id}})
-        return _progress(order, reading, stale=False)
-
-    def _read(self, provider: Provider, call: GetBalance | GetStatus, deadline: Deadline) -> object:
-        """Ask a panel something that costs nothing.
-
-        Raises:
-            Refusal: `service_unavailable`.
-        """
+    def _balance_at(self, provider: Provider, deadline: Deadline) -> Money:
         now = self.clock.now()
-        end = min(now + READ_TIME, deadline.ask)
-        window = Window(slot_by=min(now + READ_PATIENCE, end), send_by=end, deadline=end)
+        patience = reading_patience(now, deadline.ask)
+        window = Window(slot_by=min(now + patience.slot, patience.end), send_by=patience.end, deadline=patience.end)
         try:
-            return self.caller.ask(provider, call, window)
+            balance = self.caller.ask(provider, GetBalance(), window)
         except (Unavailable, SendFailure, UnreadableReply) as error:
             facts = {"provider": provider.slug, "cause": f"{type(error).__name__}: {error}"}
             logger.warning("provider not read", extra={"facts": facts})
             raise try_later(getattr(error, "retry_after", 5)) from None
+        if not isinstance(balance, Balance):
+            raise try_later(5)
+        return Money(balance.amount, balance.currency or provider.currency)
+
+    def _history(self, session: Session, command: OrdersCommand) -> History:
+        """Return a page of the caller's orders; what its filters leave out is looked at, but not returned."""
+        tenant, now = session.tenant.id, self.clock.now()
+        if command.idempotency_key is not None:
+            first = self.orders.claimed(tenant, key_claim(command.idempotency_key))
+            stream = iter([first] if first else [])
+        else:
+            stream = self.orders.page(tenant, since=command.since, before=command.before)
+        page: list[Progress] = []
+        for looked_at, order in enumerate(islice(stream, _LOOKED_AT), start=1):
+            progress = last_known(order, now)
+            # What was rejected is no order; its key may have made one since.
+            is_order = order.state is not OrderState.REJECTED and session.may_see(order)
+            if is_order and command.status in (None, progress.ordinary_status):
+                page.append(progress)
+            if len(page) == command.limit or looked_at == _LOOKED_AT or self.clock.now() - now > READ_TIME:
+                return History(page, None if next(stream, None) is None else f"{order.created}-{order.id}")
+        return History(page, None)
 
 
 def _unknown_key() -> Refusal:
     return Refusal(Code.INVALID_API_KEY, "Invalid API key")
-
-
-def _no_such_service() -> Refusal:
-    return Refusal(Code.SERVICE_NOT_FOUND, "There is no such service", field="service")
 
 
 def _out_of_bounds(tenant: Tenant, scope: Scope, credentials: Credentials) -> Refusal | None:
@@ -415,79 +234,3 @@ def _inside(address: str, networks: Sequence[str]) -> bool:
     except ValueError:
         return False
     return any(caller in ip_network(network) for network in networks)
-
-
-def _rate(tenant: Tenant, provider: Provider, service: Service) -> int | None:
-    """Return the tenant's price per 1000 in micro-USD, None where it is beyond all reason."""
-    try:
-        return money.tenant_rate(service.rate, markup=tenant.markup, fx=provider.fx)
-    except ValueError:
-        return None
-
-
-def _listed(tenant: Tenant, number: int) -> bool:
-    return tenant.services is None or number in tenant.services
-
-
-def _check_order(command: AddCommand, service: Service, provider: Provider) -> None:
-    """Refuse, before anything is sent, what the panel would refuse."""
-    if service.type != "Default":
-        raise Refusal(Code.NOT_SUPPORTED, f"Services of the type {service.type} cannot be ordered here yet")
-    if command.runs and (service.dripfeed is False or not _sends_dripfeed(provider)):
-        raise Refusal(Code.NOT_SUPPORTED, "This service takes no drip-feed")
-    if command.quantity < service.min:
-        raise Refusal(Code.INVALID_QUANTITY, f"Quantity less than minimal {service.min}", field="quantity")
-    if command.quantity > service.max:
-        raise Refusal(Code.INVALID_QUANTITY, f"Quantity more than maximum {service.max}", field="quantity")
-    if command.runs and command.quantity * command.runs > MAX_UNITS:
-        raise Refusal(Code.INVALID_QUANTITY, "Incorrect quantity", field="runs")
-
-
-def _charge(command: AddCommand, tenant: Tenant, service: Service, provider: Provider) -> int:
-    """Return what an order costs the tenant, or refuse what it does not want to pay."""
-    rate = _rate(tenant, provider, service)
-    if rate is None:
-        raise _no_such_service()
-    charge = money.charge(rate, command.quantity * (command.runs or 1))
-    if command.max_charge is not None and charge > money.micros(command.max_charge):
-        raise Refusal(Code.PRICE_CHANGED, f"The price is now {money.text(charge)} USD, above max_charge")
-    return charge
-
-
-def _sends_dripfeed(provider: Provider) -> bool:
-    try:
-        return dialect_of(provider).capabilities.sends_dripfeed
-    except Unavailable as error:
-        raise try_later(error.retry_after) from None
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _fingerprint(command: AddCommand) -> str:
-    """Return what an order means, however it was written: v2 text and v3 numbers compare equal."""
-    return _digest(
-        [command.service, command.link, command.quantity, command.runs, command.interval, dict(command.extra)]
-    )
-
-
-def _claim(tenant: Tenant, command: AddCommand, fingerprint: str) -> str | None:
-    """Return what may belong to one order only: the idempotency key or, within the window, the order's meaning."""
-    if command.idempotency_key is not None:
-        return "KEY#" + hashlib.sha256(command.idempotency_key.encode()).hexdigest()
-    return f"SAME#{fingerprint}" if tenant.dedupe else None
-
-
-def _unsettled(order: Order, now: int) -> Progress:
-    """An order whose purchase is not known yet is pending; one that proved never to have been placed is canceled.
-
-    The id of a REJECTED one is known only to a caller whom we could not tell the refusal.
-    """
-    if order.state in (OrderState.NOT_PLACED, OrderState.REJECTED):
-        return Progress(replace(order, charge=0), OrderStatus.CANCELED, None, None, order.updated, stale=False)
-    return Progress(order, OrderStatus.PENDING, None, None, order.updated, stale=now - order.updated > FRESH)
-
-
-def _progress(order: Order, reading: Reading, *, stale: bool) -> Progress:
-    return Progress(order, reading.status, reading.start_count, reading.remains, reading.at, stale)

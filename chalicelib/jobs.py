@@ -8,9 +8,9 @@ from chalicelib.actions import ListServices, Services
 from chalicelib.aws.catalog import SyncReport
 from chalicelib.calling import Window
 from chalicelib.errors import PanelgateError, Unavailable
-from chalicelib.gateway import SENDER_GONE
 from chalicelib.log import logger
 from chalicelib.model import MAX_ID, Order, Provider
+from chalicelib.ordering import SENDER_GONE
 from chalicelib.ports import SECOND
 from chalicelib.purchase import RECORD_TIME
 from chalicelib.wiring import Parts

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class OrderStatus(StrEnum):
-    """How an order is doing, in the contract's v3 spelling."""
+    """How an order is doing, in the contract's v3 spelling; the last three are of subscriptions only."""
 
     QUEUED = "queued"
     PENDING = "pending"
@@ -19,9 +19,33 @@ class OrderStatus(StrEnum):
     CANCELED = "canceled"
     REFUNDED = "refunded"
     UNKNOWN = "unknown"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    EXPIRED = "expired"
 
 
-FINAL = frozenset({OrderStatus.COMPLETED, OrderStatus.PARTIAL, OrderStatus.CANCELED, OrderStatus.REFUNDED})
+FINAL = frozenset(
+    {
+        OrderStatus.COMPLETED,
+        OrderStatus.PARTIAL,
+        OrderStatus.CANCELED,
+        OrderStatus.REFUNDED,
+        OrderStatus.EXPIRED,
+    }
+)
+
+
+class RefillStatus(StrEnum):
+    """How a refill is doing, in the contract's v3 spelling."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+
+
+FINAL_REFILL = frozenset({RefillStatus.COMPLETED, RefillStatus.REJECTED})
 
 
 class OrderState(StrEnum):
@@ -54,8 +78,8 @@ MIN_ORDER_ID = 10**6
 MAX_PROVIDER_NUMBER = 999
 
 
-def random_order_id() -> int:
-    """Draw an order id; the store draws again when it is taken (contract 7)."""
+def random_id() -> int:
+    """Draw the id of an order or a refill; the store draws again when it is taken (contract 7)."""
     return MIN_ORDER_ID + secrets.randbelow(MAX_ID + 1 - MIN_ORDER_ID)
 
 
@@ -160,6 +184,25 @@ class Reading:
     start_count: int | None
     remains: int | None
     at: int
+    posts: int | None = None
+    expiry: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refill:
+    """A refill that a panel accepted, under an id of ours; times in epoch µs.
+
+    ``provider_refill`` is the panel's id of it, None where it gives none; then nobody can say how it is doing.
+    """
+
+    id: int
+    tenant: str
+    order: int
+    provider: str
+    provider_refill: int | None
+    status: RefillStatus
+    created: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +213,12 @@ class Order:
     ``claim`` is what this order alone may hold (an idempotency key, or its meaning within ``claim_window`` µs);
     ``pending`` and ``refusal`` are the first answer, for replays; ``pending_order`` is the provider's id of an order
     that it has not confirmed yet.
+
+    ``quantity`` is per run; 1 for a package, the most that a post gets for a subscription. ``rate`` is what the tenant
+    pays per 1000 (micro-USD), ``cost`` what the provider asks (its currency); both as they were at the order's time.
+    A subscription keeps its hold after it was placed: ``held`` is what is left of it, ``spent`` what it was charged for
+    itself when it ended (None before), ``children`` maps the provider's ids of the orders that it made to ours, and
+    each of those names its ``parent``.
     """
 
     id: int
@@ -178,11 +227,14 @@ class Order:
     provider: str
     service: int
     public_service: int
-    link: str
+    type: str = "Default"
+    link: str | None
     quantity: int
     runs: int | None
     interval: int | None
     charge: int
+    rate: int
+    cost: Decimal
     funding: Funding
     state: OrderState
     attempt: Attempt
@@ -200,6 +252,15 @@ class Order:
     reading: Reading | None = None
     evidence: tuple[str, ...] = ()
     refusal: Mapping[str, str] | None = None
+    held: int | None = None
+    spent: int | None = None
+    children: Mapping[int, int] = field(default_factory=dict)
+    parent: int | None = None
+
+    @property
+    def price(self) -> int:
+        """Micro-USD that this order itself costs as far as is known: a subscription, what its orders do not cost."""
+        return self.charge if self.held is None else self.held + (self.spent or 0)
 
     @property
     def hold(self) -> int:

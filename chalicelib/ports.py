@@ -4,13 +4,14 @@ Times are epoch microseconds unless a name says otherwise; money is in micro-USD
 ``errors.StoreBusy`` when the store does not come to a decision before ``until``.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from chalicelib.actions import Placed
+from chalicelib.errors import StoreBusy
 from chalicelib.keys import ClientKey, ProviderKey
-from chalicelib.model import Attempt, Order, Provider, Quota, Reading, Scope, Service, Tenant
+from chalicelib.model import Attempt, Order, Provider, Quota, Reading, Refill, Scope, Service, Tenant
 from chalicelib.panels.dialect import Reply, Request
 
 SECOND = 1_000_000
@@ -22,6 +23,15 @@ class Clock:
 
     now: Callable[[], int]
     sleep: Callable[[float], None]
+
+    def require(self, until: int) -> None:
+        """Let nothing of the store begin after ``until``; a try of it takes up to 2 s (`wiring`).
+
+        Raises:
+            StoreBusy: it is later than that.
+        """
+        if self.now() >= until:
+            raise StoreBusy("no time left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +146,49 @@ class Orders(Protocol):
     def get(self, tenant: str, order: int) -> Order | None:
         """Return an order of a tenant."""
 
+    def get_many(self, tenant: str, orders: Iterable[int]) -> Mapping[int, Order]:
+        """Return those of the orders that the tenant has, by id."""
+
+    def page(self, tenant: str, *, since: int | None = None, before: tuple[int, int] | None = None) -> Iterator[Order]:
+        """Yield a tenant's orders, newest first; the newest may be missing for a moment.
+
+        Args:
+            tenant: whose.
+            since: none older than this.
+            before: when the order was created, and its id, after which to go on.
+        """
+
+    def adopt(self, parent: Order, child: Order, *, until: int) -> Order | None:
+        """Store an order that a subscription made at its provider and charge it; return the subscription then.
+
+        The charge comes out of the subscription's hold as far as that lasts, and out of the wallet beyond it. None if
+        the wallet does not hold it.
+
+        Raises:
+            AlreadyBound: the provider's order is another order's.
+        """
+
+    def end_subscription(self, parent: Order, *, spent: int, until: int) -> Order:
+        """Spend ``spent`` micro-USD of what a subscription still holds, and give the rest back, once.
+
+        Return the subscription as it is then; it has not ended if a neighbour has just taken in another order.
+        """
+
     def observe(self, order: Order, reading: Reading, *, until: int) -> None:
         """Keep a status reading if it is newer than the stored one."""
+
+
+class Refills(Protocol):
+    """The refills that panels accepted."""
+
+    def add(self, refill: Refill, *, until: int) -> Refill:
+        """Store a refill under a free id, which may not be the given one, and return it."""
+
+    def get_many(self, tenant: str, refills: Iterable[int]) -> Mapping[int, Refill]:
+        """Return those of the refills that the tenant has, by id."""
+
+    def observe(self, refill: Refill, *, until: int) -> None:
+        """Keep how a refill is doing, if that was read later than what is stored."""
 
 
 class Wallet(Protocol):
@@ -168,11 +219,11 @@ class Catalog(Protocol):
 class Vault(Protocol):
     """The provider keys."""
 
-    def key(self, provider: str, *, fresh: bool = False) -> ProviderKey:
+    def key(self, provider: str, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
         """Return the current key; ``fresh`` passes by the container's cache.
 
         Raises:
-            Unavailable: there is no key to be had.
+            Unavailable: there is no key to be had, or not before ``until``.
         """
 
 

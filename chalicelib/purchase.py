@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from chalicelib.actions import Placed, PlaceOrder, Reason, Refused
-from chalicelib.calling import Caller, Window
+from chalicelib.calling import RETRY_AFTER, Caller, Window
 from chalicelib.errors import (
     AlreadyBound,
     AnswerLost,
@@ -22,8 +22,9 @@ from chalicelib.errors import (
     try_later,
 )
 from chalicelib.keys import ProviderKey
-from chalicelib.log import logger
+from chalicelib.log import logger, request_id
 from chalicelib.model import Order, Provider
+from chalicelib.order_types import sends_quantity
 from chalicelib.ports import SECOND, Orders
 
 # A panel gets at least this long to answer an `add`; later than that before the deadline none is started.
@@ -34,14 +35,8 @@ RECORD_TIME = 1_500_000
 # Characters of a provider's text that are kept as evidence.
 KEPT_EVIDENCE = 300
 
-# What a provider's refusal of an `add` means to the caller. Those with a Retry-After are the operator's trouble, not
-# the order's: nothing was bought, and the same key may try again.
-_TEMPORARY: Mapping[Reason, int] = {
-    Reason.BAD_KEY: 60,
-    Reason.NO_FUNDS: 300,
-    Reason.THROTTLED: 2,
-    Reason.UNAVAILABLE: 60,
-}
+# What a provider's refusal of an `add` means to the caller, where it is the order's trouble. After the operator's
+# (`calling.RETRY_AFTER`) nothing was bought either, and the same key may try again.
 _PERMANENT: Mapping[Reason, tuple[Code, str]] = {
     Reason.SERVICE: (Code.SERVICE_NOT_FOUND, "This service is not available any more"),
     Reason.LINK: (Code.INVALID_LINK, "The link was not accepted for this service"),
@@ -50,9 +45,10 @@ _PERMANENT: Mapping[Reason, tuple[Code, str]] = {
         "You have active order with this link. Please wait until order being completed.",
     ),
     Reason.QUANTITY: (Code.INVALID_QUANTITY, "Incorrect quantity"),
-    Reason.ORDER: (Code.ORDER_REFUSED, "The order was refused"),
-    Reason.MALFORMED: (Code.ORDER_REFUSED, "The order was refused"),
+    Reason.QUANTITY_LOW: (Code.INVALID_QUANTITY, "Quantity less than minimal {}"),
+    Reason.QUANTITY_HIGH: (Code.INVALID_QUANTITY, "Quantity more than maximum {}"),
 }
+_OTHERWISE = (Code.ORDER_REFUSED, "The order was refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +90,8 @@ class Purchase:
             Refusal: nothing was bought, and the money is back.
         """
         order = self._order
-        call = PlaceOrder(order.service, order.link, order.quantity, order.runs, order.interval, order.extra)
+        quantity = order.quantity if sends_quantity(order.type) else None
+        call = PlaceOrder(order.service, order.link, quantity, order.runs, order.interval, order.extra)
         send_by = order.attempt.send_by
         window = Window(slot_by=send_by, send_by=send_by, deadline=self._deadline.ask)
         try:
@@ -144,12 +141,12 @@ class Purchase:
     def _refused(self, refused: Refused) -> Receipt:
         order, text = self._order, refused.text[:KEPT_EVIDENCE]
         logger.warning("order refused", extra={"facts": self._facts(text, reason=refused.reason)})
-        if refused.reason in _TEMPORARY:
+        if refused.reason in RETRY_AFTER:
             if not self._reject(None):
                 return Receipt(order.id, order.charge, pending=True)
-            raise try_later(_TEMPORARY[refused.reason])
-        code, message = _PERMANENT[refused.reason]
-        if not self._reject({"code": code, "message": message, "text": text}):
+            raise try_later(RETRY_AFTER[refused.reason])
+        code, message = _told(refused)
+        if not self._reject({"code": code, "message": message, "text": text, "request_id": request_id.get()}):
             return Receipt(order.id, order.charge, pending=True)
         raise Refusal(code, message)
 
@@ -163,6 +160,7 @@ class Purchase:
         order, evidence = self._order, evidence[:KEPT_EVIDENCE]
         logger.error("outcome unknown", extra={"facts": self._facts(evidence)})
         try:
+            self._caller.clock.require(self._deadline.record)
             self._orders.lose(order, evidence, until=self._deadline.record, provider_order=provider_order)
         except StoreBusy as error:
             # The order stays SENDING, and the sweeper will call it unknown.
@@ -180,3 +178,11 @@ class Purchase:
     def _facts(self, cause: str, **more: object) -> dict[str, object]:
         order = self._order
         return {"order": order.id, "tenant": order.tenant, "provider": order.provider, "cause": cause, **more}
+
+
+def _told(refused: Refused) -> tuple[Code, str]:
+    """Return what a caller is told of a panel's refusal, in the contract's words."""
+    code, message = _PERMANENT.get(refused.reason, _OTHERWISE)
+    if "{}" not in message:
+        return code, message
+    return (code, message.format(refused.bound)) if refused.bound is not None else _PERMANENT[Reason.QUANTITY]

@@ -14,6 +14,7 @@ from chalicelib.aws.catalog import DynamoCatalog
 from chalicelib.aws.directory import DynamoDirectory
 from chalicelib.aws.orders import DynamoOrders
 from chalicelib.aws.pace import DynamoPace
+from chalicelib.aws.refills import DynamoRefills
 from chalicelib.aws.table import Table
 from chalicelib.aws.vault import SecretsVault
 from chalicelib.aws.wallet import DynamoWallet
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
 
 # Retries belong to `aws.table` alone (reliability.md 4.5). A try that begins at the end of `purchase.RECORD_TIME` must
 # be over before API Gateway's 29 s are; Secrets Manager may take up to a second on its first answer.
-_DYNAMODB = Config(connect_timeout=0.5, read_timeout=1.5, retries={"mode": "standard", "total_max_attempts": 1})
+_DYNAMODB = Config(
+    connect_timeout=0.5,
+    read_timeout=1.5,
+    retries={"mode": "standard", "total_max_attempts": 1},
+    max_pool_connections=50,  # a batch over several providers works in as many threads
+)
 _SECRETS = Config(connect_timeout=0.5, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
 
 SYSTEM_CLOCK = Clock(now=lambda: time.time_ns() // 1000, sleep=time.sleep)
@@ -86,7 +92,7 @@ def assemble(
     wallet, catalog = DynamoWallet(table), DynamoCatalog(table)
     vault = SecretsVault(secrets, settings, clock)
     caller = Caller(DynamoPace(table), vault, sender, clock)
-    gateway = Gateway(directory, orders, wallet, catalog, caller, clock)
+    gateway = Gateway(directory, orders, DynamoRefills(table), wallet, catalog, caller, clock)
     return Parts(settings, clock, table, directory, orders, wallet, catalog, vault, sender, caller, gateway)
 
 

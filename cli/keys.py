@@ -32,9 +32,9 @@ class Candidate:
 
     candidate: ProviderKey
 
-    def key(self, provider: str, *, fresh: bool = False) -> ProviderKey:
+    def key(self, provider: str, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
         """Return the key."""
-        del provider, fresh
+        del provider, until, fresh
         return self.candidate
 
 

@@ -57,17 +57,21 @@ class Desk:
             "needs_decision": self.needs_decision(order),
             "service": order.public_service,
             "provider_service": order.service,
+            "type": order.type,
             "link": order.link,
             "quantity": order.quantity,
             "runs": order.runs,
             "interval": order.interval,
             "extra": dict(order.extra),
-            "charge": money.amount(order.charge),
+            "charge": money.amount(order.price),
             "funding": order.funding.value,
             "start_count": reading.start_count if reading else None,
             "remains": reading.remains if reading else None,
             "idempotency_key": order.idempotency_key,
             "pending_order": order.pending_order,
+            "held": None if order.held is None else money.amount(order.held),
+            "children": {str(number): ours for number, ours in order.children.items()},
+            "parent": order.parent,
             "refusal": dict(order.refusal) if order.refusal else None,
             "created_at": moment(order.created),
             "updated_at": moment(order.updated),
@@ -110,11 +114,11 @@ def orders_command() -> None:
 def list_orders(console: Console, tenant: str | None, limit: int) -> None:
     """List orders, newest first."""
     tenants = [console.registry.tenant(tenant)] if tenant else console.registry.tenants()
-    streams = [console.parts.orders.of_tenant(one.id) for one in tenants]
+    streams = [console.parts.orders.page(one.id) for one in tenants]
     found = list(islice(heapq.merge(*streams, key=lambda order: order.created, reverse=True), limit))
     desk = Desk.of(console)
     rows: list[tuple[object, ...]] = [
-        (one.id, one.tenant, one.provider, one.provider_order, one.state, money.text(one.charge), moment(one.created))
+        (one.id, one.tenant, one.provider, one.provider_order, one.state, money.text(one.price), moment(one.created))
         for one in found
     ]
     headings = ("order", "tenant", "provider", "its order", "state", "charge", "created")

@@ -18,6 +18,8 @@ import pytest
 import yaml
 from botocore.config import Config
 
+from tests.market import Market
+from tests.panels.matrix import pytest_terminal_summary  # noqa: F401 - pytest finds its hooks here, whatever is run
 from tests.world import REGION, World
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +112,14 @@ def world(stage_name: str, dynamodb: Any, secrets_manager: Any) -> Iterator[Worl
     """Return a stage of this test's own: a table, one provider `smosale` with a pretend panel, and a tenant."""
     dynamodb.create_table(TableName=f"panelgate-{stage_name}", **table_schema())
     yield World.new(stage_name, dynamodb, secrets_manager)
+    dynamodb.delete_table(TableName=f"panelgate-{stage_name}")
+
+
+@pytest.fixture
+def market(stage_name: str, dynamodb: Any, secrets_manager: Any) -> Iterator[Market]:
+    """Return a stage of this test's own with the five sandbox panels, in this process."""
+    dynamodb.create_table(TableName=f"panelgate-{stage_name}", **table_schema())
+    yield Market.new(stage_name, dynamodb, secrets_manager)
     dynamodb.delete_table(TableName=f"panelgate-{stage_name}")
 
 

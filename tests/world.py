@@ -12,11 +12,13 @@ from chalicelib.actions import PanelService
 from chalicelib.aws.registry import Registry
 from chalicelib.commands import AddCommand, StatusCommand
 from chalicelib.errors import AnswerLost, NeverSent, Refusal
-from chalicelib.gateway import Credentials, Denied, Progress, Session
+from chalicelib.gateway import Credentials, Denied
 from chalicelib.model import Provider, Tenant
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.ports import Clock, Sender
 from chalicelib.purchase import Deadline, Receipt
+from chalicelib.results import Progress
+from chalicelib.session import Session
 from chalicelib.settings import Settings
 from chalicelib.wiring import Parts, assemble
 
@@ -201,7 +203,7 @@ FOLLOWERS = PanelService(
     max=10000,
     refill=True,
     cancel=True,
-    dripfeed=None,
+    dripfeed=True,
 )
 COMMENTS = PanelService(
     id=2,

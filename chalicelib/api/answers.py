@@ -12,14 +12,16 @@ from typing import Any
 import simplejson
 from chalice.app import Response
 
+from chalicelib.actions import Action
 from chalicelib.api.reading import Envelope, Incoming
 from chalicelib.commands import read_action, read_command
 from chalicelib.errors import Code, Refusal, StoreBusy, try_later
-from chalicelib.gateway import Credentials, Denied, Gateway, Result, Session
+from chalicelib.gateway import Credentials, Denied, Gateway, Result
 from chalicelib.log import logger, request_id
 from chalicelib.model import Quota
 from chalicelib.ports import SECOND
 from chalicelib.purchase import Deadline
+from chalicelib.session import Session
 
 # A panel is asked until 25 s after the request reached API Gateway, which gives up after 29 s, and until 3.5 s before
 # Lambda's own end: recording begins within 1.5 s (`purchase.RECORD_TIME`), and a try of it takes at most 2 s.
@@ -46,12 +48,14 @@ class Face:
         render: words a result.
         refuse: words a refusal.
         cors: whether web pages may read the answers.
+        actions: what can be asked at all.
     """
 
     read: Callable[[Incoming], Envelope]
     render: Callable[[Result, Incoming], Answer]
     refuse: Callable[[Refusal], Answer]
     cors: bool
+    actions: frozenset[Action]
 
 
 def begin() -> None:
@@ -78,7 +82,7 @@ def _outcome(face: Face, incoming: Incoming, gateway: Gateway) -> tuple[Session 
         session = gateway.admit(Credentials(envelope.key, incoming.address, origin), _deadline(incoming))
         if isinstance(session, Denied):
             return session, session.refusal
-        return session, face.render(_execute(gateway, session, envelope), incoming)
+        return session, face.render(_execute(face, gateway, session, envelope), incoming)
     except Refusal as refusal:
         return session, refusal
     except StoreBusy as error:
@@ -97,10 +101,11 @@ def _log(incoming: Incoming, session: Session | Denied | None, outcome: Answer |
     logger.info("answered", extra={"facts": facts})
 
 
-def _execute(gateway: Gateway, session: Session, envelope: Envelope) -> Result:
-    action = read_action(envelope.fields.get("action"))
+def _execute(face: Face, gateway: Gateway, session: Session, envelope: Envelope) -> Result:
+    action = read_action(envelope.fields.get("action"), face.actions)
     gateway.authorize(session, action)
-    return gateway.execute(session, read_command(action, envelope.fields))
+    fields = envelope.keyed if action is Action.ADD else envelope.fields
+    return gateway.execute(session, read_command(action, fields))
 
 
 def _deadline(incoming: Incoming) -> Deadline:

@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib import money
 from chalicelib.api.answers import to_json
-from chalicelib.gateway import Offer
+from chalicelib.offering import Offer
 
 MAX_PAGE = 5_500_000
 

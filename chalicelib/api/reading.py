@@ -5,8 +5,9 @@ deep nesting (reliability.md 4.7). Its ``current_request`` belongs to the proces
 """
 
 import io
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
@@ -20,14 +21,19 @@ from multipart import (  # type: ignore[import-untyped] # it ships no types
     parse_options_header,
 )
 
-from chalicelib.commands import check_idempotency_key
+from chalicelib.actions import Action
 from chalicelib.errors import Code, Refusal
 
 MAX_BODY = 256 * 1024
 # Numbers beyond this many digits, or with an exponent that would write out so many, are no count and no money.
 _MAX_DIGITS = 40
-# A drip-feed form with lists has about 30 fields; repeated fields of a batch come to 100.
-_MAX_PAIRS = 200
+# A drip-feed form with lists has about 30 fields; repeated fields of a batch come to 100, those of comments to more.
+_MAX_PAIRS = 10_000
+# Repeated, these are lists; any other field that is repeated has its last value, as in PHP.
+_LISTS = frozenset({"orders", "refills", "comments", "usernames", "hashtags", "keywords", "groups"})
+# PHP's spelling of a list: `orders[]`, `orders[0]`, `orders[0][]`.
+_INDEXED = re.compile(r"([^\[\]]+)(?:\[[^\[\]]*\])+")
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +82,27 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a request holds: the key as given, empty if there is none, and the fields without it."""
+    """What a request holds: the key as given, empty if there is none, the fields without it, and a header's key."""
 
     key: str = field(repr=False)
     fields: Mapping[str, Any]
+    idempotency_key: str | None = None
+
+    @property
+    def keyed(self) -> Mapping[str, Any]:
+        """The fields with the idempotency key of the header.
+
+        Raises:
+            Refusal: `invalid_request`: the header is empty, or says other than the field does.
+        """
+        if self.idempotency_key is None:
+            return self.fields
+        if not self.idempotency_key:
+            raise Refusal(Code.INVALID_REQUEST, "The Idempotency-Key header is empty")
+        given = self.fields.get("idempotency_key")
+        if given not in (None, "") and str(given) != self.idempotency_key:
+            raise Refusal(Code.INVALID_REQUEST, "The Idempotency-Key header and the field idempotency_key differ")
+        return {**self.fields, "idempotency_key": self.idempotency_key}
 
 
 def read_v2(incoming: Incoming) -> Envelope:
@@ -89,8 +112,41 @@ def read_v2(incoming: Incoming) -> Envelope:
         Refusal: `invalid_request`, `too_large` or `unsupported_media_type`.
     """
     _check_size(incoming)
-    fields = {**dict(incoming.query), **_body_fields(incoming)}
-    return _envelope(incoming, fields)
+    query, body = _gathered(incoming.query), _body_fields(incoming)
+    key = body.pop("key", None) or query.pop("key", None)
+    return _envelope(incoming, _renamed({**query, **body, "key": key}))
+
+
+def _gathered(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a request's fields; lists are repeated or indexed fields, as the clients of the protocol write them."""
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        indexed = _INDEXED.fullmatch(name)
+        own = indexed[1] if indexed else name
+        earlier = fields.get(own)
+        if isinstance(earlier, list):
+            earlier.append(value)
+        elif indexed or (own in _LISTS and own in fields):
+            fields[own] = [value] if earlier is None else [earlier, value]
+        else:
+            fields[own] = value
+    return fields
+
+
+def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of two actions as we know them: clients also send their ids as ``order`` (contract 3)."""
+    order = fields.get("order")
+    if order in (None, ""):
+        return fields
+    others = {name: value for name, value in fields.items() if name != "order"}
+    match fields.get("action"):
+        case Action.CANCEL if fields.get("orders") in (None, ""):
+            return {**others, "orders": order}
+        case Action.REFILL_STATUS if not fields.get("refill") and not fields.get("refills"):
+            several = isinstance(order, list) or (isinstance(order, str) and "," in order)
+            return {**others, "refills" if several else "refill": order}
+        case _:
+            return fields
 
 
 def read_v3(incoming: Incoming) -> Envelope:
@@ -108,18 +164,13 @@ def read_v3(incoming: Incoming) -> Envelope:
 
 def _envelope(incoming: Incoming, fields: dict[str, Any]) -> Envelope:
     given = fields.pop("key", None) or _header_key(incoming.headers)
-    header = incoming.headers.get("idempotency-key")
-    if header is not None:
-        check_idempotency_key(header)
-        if fields.get("idempotency_key", header) != header:
-            raise Refusal(Code.INVALID_REQUEST, "The Idempotency-Key header and the field idempotency_key differ")
-        fields["idempotency_key"] = header
-    return Envelope(given if isinstance(given, str) else "", fields)
+    return Envelope(given if isinstance(given, str) else "", fields, incoming.headers.get("idempotency-key"))
 
 
 def _header_key(headers: Mapping[str, str]) -> str:
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    bearer = token.strip() if scheme.lower() == "bearer" else ""
+    return bearer or headers.get("x-api-key", "")
 
 
 def _check_size(incoming: Incoming) -> None:
@@ -128,18 +179,17 @@ def _check_size(incoming: Incoming) -> None:
 
 
 def _body_fields(incoming: Incoming) -> dict[str, Any]:
-    if not incoming.body.strip():
+    body = incoming.body.removeprefix(_BOM)
+    if not body.strip():
         return {}
-    media_type = incoming.media_type
-    if not media_type:  # some clients name no type; JSON objects and forms cannot be mistaken for one another
-        media_type = "application/json" if incoming.body.lstrip()[:1] == b"{" else "application/x-www-form-urlencoded"
-    match media_type:
+    match incoming.media_type:
         case "application/json":
-            return parse_json(incoming.body)
-        case "application/x-www-form-urlencoded":
-            return _parse_form(incoming.body)
+            return _gathered(parse_json(body).items())
+        case "" | "text/plain" | "application/x-www-form-urlencoded":
+            # Some clients name no type or their library's; a JSON object cannot be mistaken for a form.
+            return _gathered(parse_json(body).items()) if body.lstrip()[:1] == b"{" else _parse_form(body)
         case "multipart/form-data":
-            return _parse_multipart(incoming.headers["content-type"], incoming.body)
+            return _parse_multipart(incoming.headers["content-type"], body)
         case _:
             raise Refusal(Code.UNSUPPORTED_MEDIA_TYPE, "Send the request as a form, as multipart or as JSON")
 
@@ -149,7 +199,7 @@ def _parse_form(body: bytes) -> dict[str, Any]:
         pairs = parse_qsl(_utf8(body), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PAIRS)
     except ValueError:  # not UTF-8 under the percent signs, or too many fields
         raise Refusal(Code.INVALID_REQUEST, f"The form is not UTF-8 or has more than {_MAX_PAIRS} fields") from None
-    return dict(pairs)
+    return _gathered(pairs)
 
 
 def _parse_multipart(content_type: str, body: bytes) -> dict[str, Any]:
@@ -164,7 +214,7 @@ def _parse_multipart(content_type: str, body: bytes) -> dict[str, Any]:
             disk_limit=0,
             spool_limit=2 * MAX_BODY,
         )
-        return {part.name: _utf8(part.raw) for part in parser if part.name}
+        return _gathered((part.name, _utf8(part.raw)) for part in parser if part.name)
     except (MultipartError, ValueError):
         raise Refusal(Code.INVALID_REQUEST, "The multipart body is broken") from None
 

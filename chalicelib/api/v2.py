@@ -1,22 +1,28 @@
 """The classic protocol's wording: HTTP 200 for nearly everything, strings for numbers, one sentence an error."""
 
 from collections.abc import Mapping
-from typing import assert_never
+from types import MappingProxyType
+from typing import Any, assert_never
 
 from chalicelib import money
+from chalicelib.actions import CLASSIC_ACTIONS, Action
 from chalicelib.api.answers import Answer, Face, error_headers, to_json
 from chalicelib.api.pages import first_page, service_row
 from chalicelib.api.reading import Incoming, read_v2
 from chalicelib.errors import Code, Refusal
-from chalicelib.gateway import Money, Offers, Progress, Result
+from chalicelib.fields import known_id
+from chalicelib.gateway import History, Money, Result
 from chalicelib.log import logger
-from chalicelib.model import OrderStatus
+from chalicelib.model import OrderStatus, RefillStatus
+from chalicelib.offering import Offers
+from chalicelib.order_types import SUBSCRIPTIONS
 from chalicelib.purchase import Receipt
+from chalicelib.results import Batch, Canceling, Progress, Refilled, RefillProgress, Told
 
 _INCORRECT_REQUEST = "Incorrect request"
 _TRY_LATER = "Service temporarily unavailable"
 # The contract's table of section 3. What is not here is the code's own sentence; see `_sentence`.
-_SENTENCES: Mapping[Code, str] = {
+SENTENCES: Mapping[Code, str] = {
     Code.INVALID_API_KEY: "Invalid API key",
     Code.FORBIDDEN: "Invalid API key",
     Code.INVALID_REQUEST: _INCORRECT_REQUEST,
@@ -41,7 +47,7 @@ _SENTENCES: Mapping[Code, str] = {
     Code.RATE_LIMITED: "Too many requests",
 }
 # Panel scripts know these spellings only, and take any other for Pending, for ever (protocol.md 1.5).
-_STATUSES: Mapping[OrderStatus, str] = {
+STATUSES: Mapping[OrderStatus, str] = {
     OrderStatus.QUEUED: "Pending",
     OrderStatus.PENDING: "Pending",
     OrderStatus.UNKNOWN: "Pending",
@@ -52,20 +58,38 @@ _STATUSES: Mapping[OrderStatus, str] = {
     OrderStatus.CANCELED: "Canceled",
     OrderStatus.REFUNDED: "Refunded",
 }
+# Of a subscription they know these (contract 3).
+_SUBSCRIPTION_STATUSES: Mapping[OrderStatus, str] = {
+    **dict.fromkeys(OrderStatus, "Active"),
+    OrderStatus.PAUSED: "Paused",
+    OrderStatus.COMPLETED: "Completed",
+    OrderStatus.PARTIAL: "Completed",
+    OrderStatus.EXPIRED: "Expired",
+    OrderStatus.CANCELED: "Canceled",
+    OrderStatus.REFUNDED: "Canceled",
+}
+# Nothing is known of a refill for which its panel gave no id, and the protocol has no word for that.
+_REFILL_STATUSES: Mapping[RefillStatus, str] = {
+    RefillStatus.PENDING: "Pending",
+    RefillStatus.IN_PROGRESS: "In progress",
+    RefillStatus.COMPLETED: "Completed",
+    RefillStatus.REJECTED: "Rejected",
+    RefillStatus.UNKNOWN: "Pending",
+}
 
 
 def _sentence(refusal: Refusal) -> str:
     if refusal.code is Code.INVALID_QUANTITY:
         return refusal.message  # it is one of the protocol's three sentences already
     if refusal.code is Code.MISSING_FIELD and refusal.field == "link":
-        return _SENTENCES[Code.INVALID_LINK]
-    return _SENTENCES[refusal.code]
+        return SENTENCES[Code.INVALID_LINK]
+    return refusal.classic or SENTENCES[refusal.code]
 
 
 def refuse(refusal: Refusal) -> Answer:
     """Word a refusal: an object whose only key is ``error``, at HTTP 200 unless the tenant's own limit is reached."""
     status = 429 if refusal.code is Code.RATE_LIMITED else 200
-    return Answer(status, to_json({"error": _sentence(refusal)}), error_headers(refusal))
+    return Answer(status, to_json(_error(refusal)), error_headers(refusal))
 
 
 def render(result: Result, _incoming: Incoming) -> Answer:
@@ -78,10 +102,62 @@ def render(result: Result, _incoming: Incoming) -> Answer:
         case Receipt():
             headers = {"Idempotent-Replayed": "true"} if result.replayed else {}
             return Answer(200, to_json({"order": result.order}), headers)
-        case Progress():
-            return Answer(200, to_json(_status(result)))
+        case Batch():
+            return Answer(200, to_json(_batch(result)))
+        case History():
+            raise Refusal(Code.UNKNOWN_ACTION, "The classic protocol has no such action")
         case _:
-            assert_never(result)
+            return Answer(200, to_json(_one(result)))
+
+
+def _one(told: Told) -> Mapping[str, Any]:
+    match told:
+        case Progress():
+            return _status(told)
+        case Refilled():
+            return {"refill": str(told.refill)}  # one is text, one of several is a number (protocol.md 1.2)
+        case RefillProgress():
+            return {"status": _REFILL_STATUSES[told.status]}
+        case Canceling():
+            return {"cancel": 1}
+        case _:
+            assert_never(told)
+
+
+def _batch(batch: Batch) -> object:
+    """Word several answers: an object for statuses and arrays for the rest, each error in its own place."""
+    if batch.action is Action.STATUS:
+        return {
+            target: _error(told) if isinstance(told, Refusal) else _one(told) for target, told in batch.items.items()
+        }
+    name, result = _ROWS[batch.action]
+    return [{name: known_id(target) or target, result: _cell(told)} for target, told in batch.items.items()]
+
+
+# How an array's rows call what was asked for, and its answer.
+_ROWS: Mapping[Action, tuple[str, str]] = MappingProxyType(
+    {
+        Action.REFILL: ("order", "refill"),
+        Action.REFILL_STATUS: ("refill", "status"),
+        Action.CANCEL: ("order", "cancel"),
+    }
+)
+
+
+def _cell(told: Told | Refusal) -> object:
+    match told:
+        case Refusal():
+            return _error(told)
+        case Refilled():
+            return told.refill
+        case RefillProgress():
+            return _REFILL_STATUSES[told.status]
+        case _:
+            return 1
+
+
+def _error(refusal: Refusal) -> Mapping[str, str]:
+    return {"error": _sentence(refusal)}
 
 
 def _services(result: Offers) -> Answer:
@@ -91,16 +167,30 @@ def _services(result: Offers) -> Answer:
     return Answer(200, page.body)
 
 
-def _status(progress: Progress) -> dict[str, str]:
+def _status(progress: Progress) -> Mapping[str, Any]:
     order = progress.order
+    if order.type == SUBSCRIPTIONS:
+        return _subscription(progress)
     total = order.quantity * (order.runs or 1)
     return {
-        "charge": money.text(order.charge),
+        "charge": money.text(progress.charge),
         "start_count": str(progress.start_count or 0),
-        "status": _STATUSES[progress.status],
+        "status": STATUSES[progress.ordinary_status],
         "remains": str(total if progress.remains is None else progress.remains),
         "currency": "USD",
     }
 
 
-V2 = Face(read_v2, render, refuse, cors=False)
+def _subscription(progress: Progress) -> Mapping[str, Any]:
+    """Word a subscription as the SmartPanel family does: its orders are polled one by one (protocol.md 1.5)."""
+    order, reading = progress.order, progress.order.reading
+    posts = reading.posts if reading and reading.posts is not None else len(order.children)
+    return {
+        "status": _SUBSCRIPTION_STATUSES[progress.status],
+        "expiry": reading.expiry if reading else None,
+        "posts": str(posts),
+        "orders": list(order.children.values()),
+    }
+
+
+V2 = Face(read_v2, render, refuse, cors=False, actions=CLASSIC_ACTIONS)

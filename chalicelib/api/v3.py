@@ -5,19 +5,25 @@ from datetime import UTC, datetime
 from typing import Any, assert_never
 
 from chalicelib import money
+from chalicelib.actions import Action
 from chalicelib.api.answers import Answer, Face, error_headers, to_json
 from chalicelib.api.pages import first_page, service_row
 from chalicelib.api.reading import Incoming, read_v3
 from chalicelib.errors import Refusal
-from chalicelib.gateway import Money, Offers, Progress, Result
+from chalicelib.fields import known_id
+from chalicelib.gateway import History, Money, Result
 from chalicelib.log import request_id
+from chalicelib.offering import Offers
+from chalicelib.order_types import SUBSCRIPTIONS
 from chalicelib.ports import SECOND
 from chalicelib.purchase import Receipt
+from chalicelib.results import Batch, Canceling, Progress, Refilled, RefillProgress, Told
 
 
 def refuse(refusal: Refusal) -> Answer:
     """Word a refusal as ``{"error", "code", "request_id"}`` with the code's HTTP status."""
-    body = {"error": refusal.message, "code": refusal.code.value, "request_id": request_id.get()}
+    named = refusal.request_id or request_id.get()
+    body = {"error": refusal.message, "code": refusal.code.value, "request_id": named}
     return Answer(refusal.status, to_json(body), error_headers(refusal))
 
 
@@ -30,10 +36,37 @@ def render(result: Result, incoming: Incoming) -> Answer:
             return _services(result, incoming)
         case Receipt():
             return _receipt(result)
-        case Progress():
-            return Answer(200, to_json(_status(result)))
+        case Batch():
+            return Answer(200, to_json(_batch(result)))
+        case History():
+            return Answer(200, to_json({"orders": [_listed(one) for one in result.orders], "next": result.next}))
         case _:
-            assert_never(result)
+            return Answer(200, to_json(_one(result)))
+
+
+def _one(told: Told) -> Mapping[str, Any]:
+    match told:
+        case Progress():
+            return _status(told)
+        case Refilled():
+            return {"order": told.order, "refill": told.refill, "success": "Refill request accepted."}
+        case RefillProgress():
+            return {"refill": told.refill, "status": told.status.value}
+        case Canceling():
+            return {"order": told.order, "success": "Cancellation request accepted."}
+        case _:
+            assert_never(told)
+
+
+def _batch(batch: Batch) -> Mapping[str, Any]:
+    name = "refill" if batch.action is Action.REFILL_STATUS else "order"
+    rows = [
+        {name: known_id(target) or target, "error": told.message, "code": told.code.value}
+        if isinstance(told, Refusal)
+        else _one(told)
+        for target, told in batch.items.items()
+    ]
+    return {f"{name}s": rows}
 
 
 def _services(result: Offers, incoming: Incoming) -> Answer:
@@ -56,13 +89,26 @@ def _receipt(receipt: Receipt) -> Answer:
 def _status(progress: Progress) -> Mapping[str, Any]:
     return {
         "order": progress.order.id,
-        "status": progress.status.value,
+        "status": progress.ordinary_status.value,
         "start_count": progress.start_count,
         "remains": progress.remains,
-        "charge": money.amount(progress.order.charge),
+        "charge": money.amount(progress.charge),
         "currency": "USD",
         "updated_at": _time(progress.updated),
         "stale": progress.stale,
+        **({"orders": list(progress.order.children.values())} if progress.order.type == SUBSCRIPTIONS else {}),
+    }
+
+
+def _listed(progress: Progress) -> Mapping[str, Any]:
+    order = progress.order
+    return {
+        **_status(progress),
+        "service": order.public_service,
+        "link": order.link,
+        "quantity": order.quantity,
+        "created_at": _time(order.created),
+        "idempotency_key": order.idempotency_key,
     }
 
 
@@ -70,4 +116,4 @@ def _time(at: int) -> str:
     return datetime.fromtimestamp(at / SECOND, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-V3 = Face(read_v3, render, refuse, cors=True)
+V3 = Face(read_v3, render, refuse, cors=True, actions=frozenset(Action))

@@ -10,6 +10,7 @@ pk                          sk                          item
 ``T#<tenant>``              ``WALLET``                  ``available`` and ``held``, in micro-USD
 ``T#<tenant>``              ``LEDGER#<kind>#<id>``      one movement of money, written once
 ``T#<tenant>``              ``ORDER#<id>``              an order
+``T#<tenant>``              ``REFILL#<id>``             a refill that a panel accepted
 ``T#<tenant>``              ``CLAIM#<claim>``           an idempotency key, or an order's meaning, and its order
 ``TENANTS``                 ``<tenant>``                that the tenant exists, for lists
 ``ORIGIN#<origin>``         ``<tenant>``                that the tenant lists this web origin

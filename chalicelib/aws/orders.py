@@ -5,16 +5,17 @@ into UNKNOWN. The money moves in the same transaction as the order, so that each
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from chalicelib.actions import Placed
 from chalicelib.aws import wallet
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
 from chalicelib.errors import AlreadyBound, StoreBusy
-from chalicelib.model import Attempt, Funding, Order, OrderState, OrderStatus, Reading, random_order_id
+from chalicelib.model import Attempt, Funding, Order, OrderState, OrderStatus, Reading, random_id
 from chalicelib.ports import SECOND, Acceptance, Accepted, Broke, Claimed
 
 OPEN_ORDERS, ORDERS_BY_TIME = "open-orders", "orders-by-time"
@@ -44,7 +45,7 @@ class DynamoOrders:
                     return Accepted(order)  # our own write, whose reply was lost
                 if 0 not in refused.failed:
                     return self._not_accepted(order, refused)
-                order = replace(order, id=random_order_id())
+                order = replace(order, id=random_id())
             else:
                 return Accepted(order)
         raise StoreBusy("no free order id was found")
@@ -98,14 +99,10 @@ class DynamoOrders:
                 "key_version": order.attempt.key_version,
             },
         )
-        binding = Write(
-            f"P#{order.provider}",
-            f"BOUND#{placed.order}",
-            put={"tenant": order.tenant, "order": order.id},
-            condition="attribute_not_exists(pk)",
-        )
+        # A subscription spends its hold order by order; see `adopt`.
+        spent = wallet.capture(order) if order.held is None else []
         try:
-            self._table.transact([move, binding, *wallet.capture(order)], until=until)
+            self._table.transact([move, _binding(order, placed.order), *spent], until=until)
         except TransactionRefused as refused:
             bound = refused.failed.get(1)
             if bound is not None and (bound["tenant"], bound["order"]) != (order.tenant, order.id):
@@ -125,6 +122,7 @@ class DynamoOrders:
         try:
             self._table.transact([*writes, *freed], until=until)
         except TransactionRefused as refused:
+            self._table.clock.require(until)
             if set(refused.failed) == {len(writes)}:  # a younger order has the claim now, and keeps it
                 return self.reject(replace(order, claim=None), refusal, until=until)
             if _is(refused.failed.get(0), order, OrderState.UNKNOWN):
@@ -154,12 +152,91 @@ class DynamoOrders:
             return _is(failure.old, order, OrderState.UNKNOWN)
         return True
 
+    # -- subscriptions ---------------------------------------------------------------------------------------------
+
+    def adopt(self, parent: Order, child: Order, *, until: int) -> Order | None:
+        """Store an order that a subscription made at its provider and charge it; return the subscription then.
+
+        The charge comes out of the subscription's hold as far as that lasts, and out of the wallet beyond it. None if
+        the wallet does not hold it.
+
+        Raises:
+            AlreadyBound: the provider's order is another order's.
+        """
+        held = parent.held or 0
+        left = held - min(child.charge, held)
+        number = str(child.provider_order)
+        write = Write(
+            *_key(parent),
+            update="SET #children.#number = :child, #held = :left",
+            condition="#held = :held AND attribute_not_exists(#children.#number)",
+            names={"#children": "children", "#number": number, "#held": "held"},
+            values={":child": child.id, ":held": held, ":left": left},
+        )
+        bound, made = _binding(child, child.provider_order), _new(child)
+        writes = [write, made, bound, *wallet.spend(child, held=held - left)]
+        try:
+            self._table.transact(writes, until=until)
+        except TransactionRefused as refused:
+            stored = refused.failed.get(0)
+            if stored is not None:
+                return _order(stored)  # a neighbour was faster, or our own write, whose reply was lost
+            if writes.index(bound) in refused.failed:
+                raise AlreadyBound(f"{child.provider} {child.provider_order}") from None
+            if writes.index(made) in refused.failed:
+                raise StoreBusy("no free order id was found") from None
+            return None
+        return replace(parent, held=left, children={**parent.children, int(number): child.id})
+
+    def end_subscription(self, parent: Order, *, spent: int, until: int) -> Order:
+        """Spend ``spent`` micro-USD of what a subscription still holds, and give the rest back, once.
+
+        Return the subscription as it is then; it has not ended if a neighbour has just taken in another order.
+        """
+        write = Write(
+            *_key(parent),
+            update="SET #held = :nothing, spent = :spent",
+            condition="#held = :held AND attribute_not_exists(spent)",
+            names={"#held": "held"},
+            values={":held": parent.held, ":nothing": 0, ":spent": spent},
+        )
+        parent = replace(parent, updated=self._table.clock.now())
+        try:
+            self._table.transact([write, *wallet.settle(parent, spent=spent)], until=until)
+        except TransactionRefused as refused:
+            stored = refused.failed.get(0)
+            return parent if stored is None else _order(stored)
+        return replace(parent, held=0, spent=spent)
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def get(self, tenant: str, order: int) -> Order | None:
         """Return an order of a tenant."""
         item = self._table.get(f"T#{tenant}", f"ORDER#{order}")
         return None if item is None else _order(item)
+
+    def get_many(self, tenant: str, orders: Iterable[int]) -> Mapping[int, Order]:
+        """Return those of the orders that the tenant has, by id."""
+        items = self._table.get_many([(f"T#{tenant}", f"ORDER#{order}") for order in orders])
+        return {item["id"]: _order(item) for item in items}
+
+    def page(self, tenant: str, *, since: int | None = None, before: tuple[int, int] | None = None) -> Iterator[Order]:
+        """Yield a tenant's orders, newest first; see ``ports.Orders``."""
+        condition = "#owner = :owner"
+        values: Item = {":owner": tenant}
+        if since is not None:
+            condition += " AND created >= :since"
+            values[":since"] = _sortable(since)
+        start = None
+        if before is not None:
+            created, order = before
+            if since is not None and created < since:
+                return  # the page before ended beyond what is asked for now
+            start = {"pk": f"T#{tenant}", "sk": f"ORDER#{order}", "owner": tenant, "created": _sortable(created)}
+        items = self._table.query_index(
+            ORDERS_BY_TIME, condition, values, names={"#owner": "owner"}, newest=True, start=start
+        )
+        yield from (_order(item) for item in items)
 
     def observe(self, order: Order, reading: Reading, *, until: int) -> None:
         """Keep a status reading if it is newer than the stored one."""
@@ -174,13 +251,6 @@ class DynamoOrders:
             self._table.write(write, until=until)
         except ConditionFailed:
             return  # a neighbour has read later than we did
-
-    def of_tenant(self, tenant: str) -> Iterator[Order]:
-        """Yield a tenant's orders, newest first; the newest may be missing for a moment (an index)."""
-        items = self._table.query_index(
-            ORDERS_BY_TIME, "#owner = :owner", {":owner": tenant}, names={"#owner": "owner"}, newest=True
-        )
-        yield from (_order(item) for item in items)
 
     def overdue(self, before: int) -> Iterator[Order]:
         """Yield the SENDING orders whose ``send_by`` is before a time; the index may lag, the orders do not."""
@@ -217,6 +287,16 @@ def _claim(order: Order) -> list[Write]:
             values=values,
         )
     ]
+
+
+def _binding(order: Order, provider_order: int | None) -> Write:
+    """Return the write by which a provider's order belongs to this order alone."""
+    return Write(
+        f"P#{order.provider}",
+        f"BOUND#{provider_order}",
+        put={"tenant": order.tenant, "order": order.id},
+        condition="attribute_not_exists(pk)",
+    )
 
 
 def _freed(order: Order) -> list[Write]:
@@ -271,11 +351,16 @@ def _attempt_item(attempt: Attempt) -> Item:
 
 
 def _reading_item(reading: Reading) -> Item:
-    counts = {"start_count": reading.start_count, "remains": reading.remains}
+    optional = {
+        "start_count": reading.start_count,
+        "remains": reading.remains,
+        "posts": reading.posts,
+        "expiry": reading.expiry,
+    }
     return {
         "status": reading.status.value,
         "at": reading.at,
-        **{name: count for name, count in counts.items() if count is not None},
+        **{name: value for name, value in optional.items() if value is not None},
     }
 
 
@@ -285,6 +370,8 @@ def _reading(item: Item) -> Reading:
         start_count=item.get("start_count"),
         remains=item.get("remains"),
         at=item["at"],
+        posts=item.get("posts"),
+        expiry=item.get("expiry"),
     )
 
 
@@ -296,15 +383,18 @@ def _item(order: Order) -> Item:
         "provider": order.provider,
         "service": order.service,
         "public_service": order.public_service,
+        "type": order.type,
         "link": order.link,
         "quantity": order.quantity,
         "runs": order.runs,
         "interval": order.interval,
         "charge": order.charge,
+        "rate": order.rate,
+        "cost": str(order.cost),
         "funding": order.funding.value,
         "state": order.state.value,
-        "open": order.state.value,
-        "due": order.attempt.send_by,
+        "open": order.state.value if order.state is OrderState.SENDING else None,
+        "due": order.attempt.send_by if order.state is OrderState.SENDING else None,
         "attempt": _attempt_item(order.attempt),
         "attempts": order.attempts,
         "created": _sortable(order.created),
@@ -315,6 +405,11 @@ def _item(order: Order) -> Item:
         "claim_window": order.claim_window,
         "idempotency_key": order.idempotency_key,
         "extra": dict(order.extra) or None,
+        "held": order.held,
+        "spent": order.spent,
+        "children": None if order.held is None else {str(number): ours for number, ours in order.children.items()},
+        "parent": order.parent,
+        "provider_order": order.provider_order,
     }
 
 
@@ -331,11 +426,14 @@ def _order(item: Item) -> Order:
         provider=item["provider"],
         service=item["service"],
         public_service=item["public_service"],
-        link=item["link"],
+        type=item["type"],
+        link=item.get("link"),
         quantity=item["quantity"],
         runs=item.get("runs"),
         interval=item.get("interval"),
         charge=item["charge"],
+        rate=item["rate"],
+        cost=Decimal(item["cost"]),
         funding=Funding(item["funding"]),
         state=OrderState(item["state"]),
         attempt=Attempt(
@@ -357,4 +455,8 @@ def _order(item: Item) -> Order:
         reading=_reading(item["reading"]) if "reading" in item else None,
         evidence=tuple(item.get("evidence", ())),
         refusal=item.get("refusal"),
+        held=item.get("held"),
+        spent=item.get("spent"),
+        children={int(number): ours for number, ours in item.get("children", {}).items()},
+        parent=item.get("parent"),
     )

@@ -142,7 +142,7 @@ class Table:
             KeyConditionExpression=condition, ExpressionAttributeValues=encode(values), ConsistentRead=True
         )
 
-    def query_index(
+    def query_index(  # noqa: PLR0913 - a query is made of these
         self,
         index: str,
         condition: str,
@@ -150,14 +150,19 @@ class Table:
         *,
         names: Mapping[str, str] | None = None,
         newest: bool = False,
+        start: Mapping[str, Any] | None = None,
     ) -> Iterator[Item]:
-        """Yield the items of an index, which may lag behind: no decision may rest on them."""
+        """Yield the items of an index, which may lag behind: no decision may rest on them.
+
+        ``start`` is the key of the item after which to begin.
+        """
         yield from self._pages(
             IndexName=index,
             KeyConditionExpression=condition,
             ExpressionAttributeValues=encode(values),
             ScanIndexForward=not newest,
             **({"ExpressionAttributeNames": dict(names)} if names else {}),
+            **({"ExclusiveStartKey": encode(start)} if start else {}),
         )
 
     def _pages(self, **request: Any) -> Iterator[Item]:  # noqa: ANN401 - botocore's parameters

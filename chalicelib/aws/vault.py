@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # containers do not ask at once.
 MAX_AGE = 60_000_000
 _MIN_AGE = 40_000_000
+# Two tries of 2.5 s and the pause between them (`wiring`), in µs.
+_READ_TIME = 5_500_000
 CURRENT, PENDING = "AWSCURRENT", "AWSPENDING"
 
 
@@ -30,21 +32,29 @@ class SecretsVault:
         self._clock = clock
         self._cache: dict[str, tuple[ProviderKey, int]] = {}
 
-    def key(self, provider: str, *, fresh: bool = False) -> ProviderKey:
+    def key(self, provider: str, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
         """Return a provider's current key.
 
         Raises:
-            Unavailable: there is none, or Secrets Manager does not answer and no key is cached.
+            Unavailable: there is none, or Secrets Manager does not answer, or not before ``until`` (epoch µs), and no
+                key is cached.
         """
         cached, best_before = self._cache.get(provider, (None, 0))
         now = self._clock.now()
         if cached is not None and not fresh and best_before - MAX_AGE <= now < best_before:
             return cached
-        key = self._read(provider)
+        try:
+            key = self._read(provider, until)
+        except Unavailable:
+            if cached is None or fresh:
+                raise
+            return cached  # older than it should be, and better than none
         self._cache[provider] = (key, now + random.randint(_MIN_AGE, MAX_AGE))  # noqa: S311 - jitter
         return key
 
-    def _read(self, provider: str) -> ProviderKey:
+    def _read(self, provider: str, until: int | None) -> ProviderKey:
+        if until is not None and self._clock.now() + _READ_TIME > until:
+            raise Unavailable("no time to read the provider key")
         try:
             reply = self._client.get_secret_value(
                 SecretId=self._settings.provider_secret(provider), VersionStage=CURRENT

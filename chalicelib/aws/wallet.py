@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chalicelib.aws.table import Item, Table, TransactionRefused, Write
 from chalicelib.errors import PanelgateError
-from chalicelib.model import Order
+from chalicelib.model import Funding, Order
 
 
 class ReferenceReused(PanelgateError):
@@ -94,18 +94,38 @@ def release(order: Order) -> list[Write]:
     return _movement(order, "RELEASE", available=order.hold, held=-order.hold)
 
 
+def spend(child: Order, *, held: int) -> list[Write]:
+    """Return the writes that pay for a subscription's order, ``held`` of it out of what the subscription holds."""
+    return _movement(child, "CAPTURE", available=held - child.hold, held=-held) if _pays(child) else []
+
+
+def settle(subscription: Order, *, spent: int) -> list[Write]:
+    """Return the writes that spend ``spent`` of what a subscription still holds and give the rest back."""
+    left = subscription.held or 0
+    return _movement(subscription, "RELEASE", available=left - spent, held=-left) if _pays(subscription) else []
+
+
+def _pays(order: Order) -> bool:
+    return order.funding is Funding.WALLET
+
+
 def _movement(order: Order, kind: str, *, available: int, held: int) -> list[Write]:
-    if not order.hold:
+    if not available and not held:
         return []
-    moved, source = ("held", -held) if held < 0 else ("available", -available)
+    taken = {"available": -available, "held": -held}
+    sources = {name: amount for name, amount in taken.items() if amount > 0}
     return [
         Write(
             f"T#{order.tenant}",
             "WALLET",
             update="SET #available = #available + :available, #held = #held + :held",
-            condition=f"#{moved} >= :source",
+            condition=" AND ".join(f"#{name} >= :{name}_taken" for name in sources),
             names={"#available": "available", "#held": "held"},
-            values={":available": available, ":held": held, ":source": source},
+            values={
+                ":available": available,
+                ":held": held,
+                **{f":{name}_taken": amount for name, amount in sources.items()},
+            },
         ),
         _entry(order.tenant, kind, str(order.id), order.updated, available=available, held=held),
     ]

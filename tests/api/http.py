@@ -11,7 +11,10 @@ from chalicelib.api.answers import serve
 from chalicelib.api.reading import Incoming
 from chalicelib.api.v2 import V2
 from chalicelib.api.v3 import V3
+from tests.market import Market
 from tests.world import SECOND, World
+
+Caller = World | Market
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -31,7 +34,7 @@ class Answered:
         return json.loads(self.text)
 
 
-def incoming(world: World, **given: Any) -> Incoming:
+def incoming(world: Caller, **given: Any) -> Incoming:
     fields: dict[str, Any] = {
         "method": "POST",
         "headers": {},
@@ -44,7 +47,7 @@ def incoming(world: World, **given: Any) -> Incoming:
     return Incoming(**fields | given)
 
 
-def v2(world: World, fields: dict[str, Any] | None = None, /, **given: Any) -> Answered:
+def v2(world: Caller, fields: dict[str, Any] | None = None, /, **given: Any) -> Answered:
     """Call v2 with form fields and the demo key, or with whatever is given."""
     if fields is not None:
         body = urlencode({"key": world.key, **fields}, doseq=True).encode()
@@ -52,7 +55,7 @@ def v2(world: World, fields: dict[str, Any] | None = None, /, **given: Any) -> A
     return Answered.of(serve(V2, incoming(world, **given), world.parts.gateway))
 
 
-def v3(world: World, fields: Any = None, /, *, headers: dict[str, str] | None = None, **given: Any) -> Answered:
+def v3(world: Caller, fields: Any = None, /, *, headers: dict[str, str] | None = None, **given: Any) -> Answered:
     """Call v3 with a JSON object and the demo key, or with whatever is given."""
     standard = {"content-type": "application/json", "authorization": f"Bearer {world.key}"}
     body = given.pop("body", None) or json.dumps(fields).encode()

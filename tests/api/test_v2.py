@@ -32,7 +32,7 @@ def test_services_have_the_types_of_the_protocol(world: World) -> None:
         "max": "10000",
         "refill": True,
         "cancel": True,
-        "dripfeed": False,
+        "dripfeed": True,
     }
     assert [service["service"] for service in services] == [1001, 2001]
 
@@ -105,7 +105,7 @@ def test_the_tenants_limit_is_the_one_429(world: World) -> None:
     [
         ({}, "Incorrect request"),
         ({"action": "nonsense"}, "Incorrect action"),
-        ({"action": "refill", "order": "1"}, "Incorrect request"),
+        ({"action": "refill", "order": "1"}, "Incorrect order ID"),
         ({**ADD, "service": "7"}, "Incorrect service ID"),
         ({**ADD, "service": "x"}, "Incorrect request"),
         ({**ADD, "link": ""}, "Incorrect link"),

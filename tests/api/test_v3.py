@@ -130,7 +130,7 @@ def test_services_come_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -
         ({}, (400, "invalid_request")),
         ({"action": "nonsense"}, (400, "unknown_action")),
         ({"action": ["balance"]}, (400, "unknown_action")),
-        ({"action": "refill", "order": 1}, (422, "not_supported")),
+        ({"action": "refill", "order": 1}, (404, "order_not_found")),
         ({**ADD, "service": 99001}, (404, "service_not_found")),
         ({**ADD, "service": True}, (400, "invalid_request")),
         ({**ADD, "service": 1001.5}, (400, "invalid_request")),

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 
 from chalicelib.commands import AddCommand
-from chalicelib.gateway import Credentials, Session
+from chalicelib.gateway import Credentials
 from chalicelib.purchase import Deadline, Receipt
+from chalicelib.session import Session
 from cli.console import Console
 from cli.orders import Desk
 from sandbox.faults import ActiveFault

@@ -49,9 +49,19 @@ class SandboxPanel:
 
     def purchases(self, link: str) -> int:
         """Count the orders that this panel made for a link: the panel's word, not ours."""
-        orders = self.admin("GET", "orders")
-        rows = orders["orders"] if isinstance(orders, dict) and "orders" in orders else orders
-        return sum(row["link"] == link for row in (rows.values() if isinstance(rows, dict) else rows))
+        return len(self._orders(link))
+
+    def _orders(self, link: str) -> list[dict[str, Any]]:
+        return [row for row in self.admin("GET", "orders") if row["link"] == link]
+
+    def move(self, link: str, status: str, **how: Any) -> None:
+        """Put the order for a link at a status, and its time to rest; ``how``: remains, start_count, charge."""
+        [order] = self._orders(link)
+        self.admin("POST", f"orders/{order['id']}", {"status": status, **how})
+
+    def fill(self, balance: int) -> None:
+        """Set the balance of our account there."""
+        self.admin("PUT", "balance", {"balance": str(balance)})
 
     def fault(self, name: str, **how: Any) -> None:
         self.admin("POST", "faults", {"fault": name, **how})

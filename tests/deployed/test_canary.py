@@ -88,14 +88,17 @@ def _run_through_the_faults(deployment: Deployment, panels: Callable[[str], Sand
     paid = deployment.tenant(providers=frozenset({slug}))
     direct = deployment.tenant(providers=frozenset({slug}), funding=Funding.PROVIDER, credit=0)
     order: dict[str, Any] = {"service": deployment.service(slug), "quantity": quantity(deployment, slug)}
-    placed = deployment.v3(paid, action="add", link=link(), **order).json()["order"]
+    placed, other = (deployment.v3(paid, action="add", link=link(), **order).json()["order"] for _ in range(2))
     texts: list[str] = []
     for fault in QUICK:
-        panels(slug).fault(fault, count=3, **({"seconds": 1} if fault == "slow" else {}))
+        panels(slug).fault(fault, count=6, **({"seconds": 1} if fault == "slow" else {}))
         replies: list[Any] = [
             deployment.v3(paid, action="add", link=link(), **order),
             deployment.v2(key=direct, action="balance"),
-            deployment.v3(paid, action="status", order=placed),
+            deployment.v3(paid, action="status", orders=[placed, other]),
+            deployment.v2(key=paid, action="refill", orders=f"{placed},{other}"),
+            deployment.v2(key=paid, action="cancel", orders=f"{placed},{other}"),
+            deployment.v3(paid, action="refill", order=placed),
         ]
         texts += [f"{reply.headers} {reply.text}" for reply in replies]
         panels(slug).calm()

@@ -106,7 +106,7 @@ def _kill_first(deployment: Deployment, key: str, proxy: KillingProxy, step: int
 
 
 def _in_state(deployment: Deployment, tenant: str, state: OrderState) -> list[Any]:
-    return [order for order in deployment.parts.orders.of_tenant(tenant) if order.state is state]
+    return [order for order in deployment.parts.orders.page(tenant) if order.state is state]
 
 
 def _let_time_pass(deployment: Deployment, tenant: str) -> None:

@@ -10,6 +10,7 @@ from chalicelib.commands import AddCommand
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import Funding, OrderState, OrderStatus, Tenant
 from tests.world import (
+    FOLLOWERS,
     LINK,
     SECOND,
     World,
@@ -232,7 +233,7 @@ def test_a_price_above_max_charge_is_refused_before_anything_is_sent(world: Worl
         ({"service": 1002}, Code.SERVICE_NOT_FOUND, "There is no such service"),
         ({"service": 1}, Code.SERVICE_NOT_FOUND, "There is no such service"),
         ({"service": 9001}, Code.SERVICE_NOT_FOUND, "There is no such service"),
-        ({"service": 2001}, Code.NOT_SUPPORTED, "Services of the type Custom Comments cannot be ordered here yet"),
+        ({"service": 2001}, Code.INVALID_REQUEST, "The field quantity does not belong to this service's type"),
     ],
 )
 def test_what_the_panel_would_refuse_is_refused_before(
@@ -241,6 +242,14 @@ def test_what_the_panel_would_refuse_is_refused_before(
     with pytest.raises(Refusal) as refused:
         world.add(**fields)
     assert (refused.value.code, refused.value.message) == (code, message)
+    assert not world.panel.requests
+
+
+def test_a_type_that_the_protocol_does_not_know_cannot_be_ordered(world: World) -> None:
+    world.parts.catalog.sync("smosale", [replace(FOLLOWERS, type="Quantum Likes")])
+    with pytest.raises(Refusal) as refused:
+        world.add()
+    assert refused.value.code is Code.NOT_SUPPORTED
     assert not world.panel.requests
 
 

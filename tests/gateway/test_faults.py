@@ -152,7 +152,7 @@ def _check(world: World, told: str) -> None:
         if told.startswith("order"):
             assert told == f"order {order.id}"
     assert len(world.panel.purchases) <= 1, "a retry bought again"
-    orders = list(world.parts.orders.of_tenant("acme"))
+    orders = list(world.parts.orders.page("acme"))
     assert not [order for order in orders if order.state is OrderState.SENDING]
     spent = sum(order.hold for order in orders if order.state is OrderState.PLACED)
     held = sum(order.hold for order in orders if order.state is OrderState.UNKNOWN)

@@ -17,9 +17,9 @@ from chalicelib.api.v3 import V3
 from chalicelib.aws.registry import Exists
 from chalicelib.commands import AddCommand, StatusCommand
 from chalicelib.errors import Code, Refusal
-from chalicelib.gateway import SENDER_GONE
 from chalicelib.jobs import sweep_orders, sync_catalog
 from chalicelib.model import Order, OrderState, OrderStatus, Provider, Tenant
+from chalicelib.ordering import SENDER_GONE
 from chalicelib.panels.dialect import Reply
 from chalicelib.wiring import Parts
 from tests.api.http import Answered, incoming, v2, v3

@@ -1,9 +1,10 @@
-"""Hands the dialects' transcripts and calls to the tests that ask for them."""
+"""Hands the dialects' transcripts and calls to the tests that ask for them, and prints the matrix."""
 
 import pytest
 
 from . import transcripts
 from .conformance import FORMS, Conformance
+from .matrix import pytest_terminal_summary  # noqa: F401 - for runs of this folder alone
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -12,14 +12,17 @@ import pytest
 from .conformance import COLUMNS, FORMS
 
 Row = tuple[str, str]
+PRINTED = pytest.StashKey[bool]()
 OUTCOMES = ("passed", "failed")
 LABEL, CELL = 42, 4
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows, reasons = collected(terminalreporter.stats)
-    if not rows:
+    # The hook may be known to several conftest files.
+    if not rows or PRINTED in terminalreporter.config.stash:
         return
+    terminalreporter.config.stash[PRINTED] = True
     terminalreporter.section("conformance: damage by dialect and call")
     for line in table(rows, reasons):
         terminalreporter.write_line(line)

@@ -1,0 +1,158 @@
+"""An ``add``: checked, accepted once, and handed to ``purchase``; or the answer that its key has had before."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, replace
+
+from chalicelib import money
+from chalicelib.calling import Caller, dialect_of
+from chalicelib.commands import AddCommand
+from chalicelib.errors import Code, Refusal, StoreBusy, Unavailable, try_later
+from chalicelib.model import Attempt, Order, OrderState, Provider, Service, Tenant, random_id
+from chalicelib.offering import Offering, digest
+from chalicelib.order_types import SUBSCRIPTIONS, Terms, meaning, read_terms
+from chalicelib.ports import SECOND, Acceptance, Accepted, Broke, Claimed, Clock, Orders
+from chalicelib.purchase import ANSWER_TIME, RECORD_TIME, Deadline, Purchase, Receipt
+from chalicelib.session import Session
+
+# After `send_by` a sender may still be reading its answer for this long, on a clock that may differ from ours.
+SENDER_GONE = 85 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Ordering:
+    """Takes orders; everything it needs is handed in."""
+
+    offering: Offering
+    orders: Orders
+    caller: Caller
+    clock: Clock
+
+    def add(self, session: Session, command: AddCommand) -> Receipt:
+        """Buy once.
+
+        Raises:
+            Refusal: with the contract's code; nothing was bought.
+        """
+        tenant = session.tenant
+        if tenant.require_idempotency and command.idempotency_key is None:
+            raise Refusal(Code.INVALID_REQUEST, "This account requires an Idempotency-Key for add")
+        try:
+            provider, draft = self._draft(session, command)
+        except Refusal:
+            # The first answer stands, even if the service or its price has changed since.
+            key = command.idempotency_key
+            first = self.orders.claimed(tenant.id, key_claim(key)) if key is not None else None
+            if first is None:
+                raise
+            return self._replay(first, command)
+        match self._accept(draft, session.deadline):
+            case Accepted(order):
+                return Purchase(self.orders, self.caller, order, session.deadline).make(provider)
+            case Claimed(first):
+                return self._replay(first, command)
+            case Broke():
+                raise Refusal(Code.INSUFFICIENT_FUNDS, "Not enough funds on balance")
+
+    def _accept(self, draft: Order, deadline: Deadline) -> Acceptance:
+        """Accept an order, or make sure, as far as the store answers at all, that nothing of it stays."""
+        try:
+            return self.orders.accept(draft, until=draft.attempt.send_by)
+        except StoreBusy:
+            # A reply may have been lost, and with it an accepted order that will never be sent.
+            self.orders.reject(draft, None, until=deadline.record)
+            raise
+
+    def _draft(self, session: Session, command: AddCommand) -> tuple[Provider, Order]:
+        """Check an order against the catalog and the tenant's terms, and write it out, not yet accepted."""
+        tenant, now = session.tenant, self.clock.now()
+        provider, service, rate = self.offering.find(session, command.service)
+        _check_dialect(command, service, provider)
+        terms = read_terms(command, service)
+        charge = _charge(command, terms, rate)
+        send_by = session.deadline.ask - ANSWER_TIME
+        if now >= send_by:
+            raise try_later(1)
+        fingerprint = _fingerprint(command, service.type)
+        order = Order(
+            id=random_id(),
+            tenant=tenant.id,
+            client=session.scope.client,
+            provider=provider.slug,
+            service=service.id,
+            public_service=command.service,
+            type=service.type,
+            link=terms.link,
+            quantity=terms.quantity,
+            runs=terms.runs,
+            interval=terms.interval,
+            charge=charge,
+            rate=rate,
+            cost=service.rate,
+            funding=tenant.funding,
+            state=OrderState.SENDING,
+            attempt=Attempt(token=secrets.token_hex(16), send_by=send_by),
+            created=now,
+            updated=now,
+            fingerprint=fingerprint,
+            claim=_claim(tenant, command, fingerprint),
+            claim_window=tenant.dedupe * SECOND if command.idempotency_key is None else None,
+            idempotency_key=command.idempotency_key,
+            extra=terms.extra,
+        )
+        return provider, replace(order, held=charge) if service.type == SUBSCRIPTIONS else order
+
+    def _replay(self, first: Order, command: AddCommand) -> Receipt:
+        """Give the first answer again (contract 5)."""
+        if first.fingerprint != _fingerprint(command, first.type):
+            raise Refusal(Code.IDEMPOTENCY_KEY_REUSED, "This idempotency key was used for another order")
+        if first.state is OrderState.SENDING:
+            if self.clock.now() <= first.attempt.send_by + SENDER_GONE:
+                raise Refusal(Code.REQUEST_IN_PROGRESS, "The first request with this key still runs", retry_after=2)
+            self.orders.lose(first, "its sender was not heard of again", until=self.clock.now() + RECORD_TIME)
+            return Receipt(first.id, first.charge, pending=True, replayed=True)
+        if first.state is OrderState.REJECTED:
+            if first.refusal is None:  # its key was freed between our look at the claim and at the order
+                raise try_later(1)
+            refusal = first.refusal
+            raise Refusal(
+                Code(refusal["code"]), refusal["message"], replayed=True, request_id=refusal.get("request_id")
+            )
+        return Receipt(first.id, first.charge, pending=first.pending, replayed=True)
+
+
+def _check_dialect(command: AddCommand, service: Service, provider: Provider) -> None:
+    """Refuse what the provider's dialect cannot say."""
+    try:
+        capabilities = dialect_of(provider).capabilities
+    except Unavailable as error:
+        raise try_later(error.retry_after) from None
+    if capabilities.types is not None and service.type not in capabilities.types:
+        raise Refusal(Code.NOT_SUPPORTED, "Services of this type cannot be ordered at this provider")
+    # A panel whose list does not mention drip-feed ignores the two fields: one run, and the price of all.
+    if command.runs and not (service.dripfeed and capabilities.sends_dripfeed):
+        raise Refusal(Code.NOT_SUPPORTED, "This service takes no drip-feed")
+
+
+def _charge(command: AddCommand, terms: Terms, rate: int) -> int:
+    """Return what an order costs the tenant, or refuse what it does not want to pay."""
+    charge = terms.charge(rate)
+    if command.max_charge is not None and charge > money.micros(command.max_charge):
+        raise Refusal(Code.PRICE_CHANGED, f"The price is now {money.text(charge)} USD, above max_charge")
+    return charge
+
+
+def key_claim(key: str) -> str:
+    """Return the claim that an order with an idempotency key holds."""
+    return "KEY#" + hashlib.sha256(key.encode()).hexdigest()
+
+
+def _fingerprint(command: AddCommand, type_name: str) -> str:
+    return digest(dict(meaning(command, type_name)))
+
+
+def _claim(tenant: Tenant, command: AddCommand, fingerprint: str) -> str | None:
+    """Return what may belong to one order only: the idempotency key or, within the window, the order's meaning."""
+    if command.idempotency_key is not None:
+        return key_claim(command.idempotency_key)
+    return f"SAME#{fingerprint}" if tenant.dedupe else None

@@ -1,0 +1,133 @@
+"""A world with all five sandbox panels in this very process: they share no code with the gateway, and count for us."""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from chalicelib import jobs
+from chalicelib.aws.registry import Registry
+from chalicelib.errors import NeverSent
+from chalicelib.model import Provider, Tenant
+from chalicelib.panels import DIALECTS
+from chalicelib.panels.dialect import Reply, Request
+from chalicelib.settings import Settings
+from chalicelib.wiring import Parts, assemble
+from cli.seed import PANELS
+from sandbox.exchange import receive
+from sandbox.messages import Request as Heard
+from sandbox.orders import Order, Stage
+from sandbox.panel import Panel
+from sandbox.profiles import PROFILES
+from tests.world import SECOND, MovableClock
+
+
+@dataclass
+class Panels:
+    """A sender to the five panels, as if over a network that loses nothing."""
+
+    time: MovableClock
+    panels: dict[str, Panel] = field(default_factory=dict)
+    heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    unreachable: set[str] = field(default_factory=set)
+    tries: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.panels = {
+            profile.slug: Panel(profile, clock=lambda: self.time.at / SECOND, speed=1.0, rate_limits=True)
+            for profile in PROFILES
+        }
+
+    def send(self, url: str, request: Request, *, deadline: float, send_by: float | None = None) -> Reply:
+        assert send_by is None or send_by <= deadline
+        parts = urlsplit(url)
+        slug = parts.path.split("/")[1]
+        self.tries += 1
+        if slug in self.unreachable:
+            raise NeverSent("connection refused")
+        panel = self.panels[slug]
+        target = f"{parts.path}?{request.query}" if request.query else parts.path
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        heard = Heard(request.method, target, headers, request.body, self.time.at / SECOND)
+        with self._lock:
+            self.heard.append((slug, dict(panel.profile.dialect.read(heard).fields)))
+        parcel = receive(panel, heard, self.time.sleep).parcel
+        return Reply(parcel.status, {name.lower(): value for name, value in parcel.headers}, parcel.body)
+
+
+@dataclass
+class Market:
+    """A stage with the five providers and a tenant with money."""
+
+    parts: Parts
+    registry: Registry
+    network: Panels
+    time: MovableClock
+    key: str = ""
+
+    @classmethod
+    def new(cls, stage: str, dynamodb: Any, secrets: Any) -> "Market":
+        time = MovableClock()
+        network = Panels(time)
+        parts = assemble(Settings(stage), dynamodb, secrets, network, time.clock)
+        market = cls(parts, Registry(parts.table), network, time)
+        for seeded in PANELS:
+            market._add_provider(seeded.slug, seeded.dialect)
+        market.key = market.add_tenant(Tenant(id="acme", interval=1, burst=1000))
+        return market
+
+    def _add_provider(self, slug: str, dialect: str) -> None:
+        panel, capabilities = self.panel(slug), DIALECTS[dialect].capabilities
+        panel.set_funds(panel.balance * 1_000_000)
+        provider = self.registry.add_provider(
+            Provider(
+                slug=slug,
+                number=0,
+                dialect=dialect,
+                url=f"https://panels.test{panel.profile.path}",
+                interval=capabilities.interval,
+                burst=capabilities.burst,
+            )
+        )
+        version = self.parts.vault.store_pending(slug, panel.keys[0], token="0" * 32).version
+        self.parts.vault.promote(slug, version)
+        jobs.sync_catalog(self.parts, provider)
+
+    def add_tenant(self, tenant: Tenant, *, credit: int = 1000 * SECOND) -> str:
+        self.registry.create_tenant(tenant)
+        if credit:
+            self.parts.wallet.credit(tenant.id, credit, reference="start")
+        return self.registry.create_client(tenant.id).key
+
+    def panel(self, slug: str) -> Panel:
+        return self.network.panels[slug]
+
+    def service(self, slug: str, kind: str) -> int:
+        """Return the public id of a panel's service of a type, one with drip-feed where there is one."""
+        of_kind = [service for service in self.panel(slug).services.values() if service.type == kind]
+        number = max(of_kind, key=lambda service: bool(service.dripfeed)).id
+        return number * 1000 + self.registry.provider(slug).number
+
+    def bought(self, slug: str) -> list[Order]:
+        return list(self.panel(slug).orders.values())
+
+    def asked(self, slug: str, action: str) -> list[dict[str, Any]]:
+        """Return the fields of what a panel heard of an action."""
+        return [fields for heard, fields in self.network.heard if heard == slug and fields.get("action") == action]
+
+    def move(self, slug: str, order: int, stage: Stage) -> None:
+        """Put one of our orders at a stage at its panel, and let what we know of it grow old."""
+        record = self.parts.orders.get("acme", order)
+        assert record is not None
+        panel = self.panel(slug)
+        panel.move(panel.order(str(record.provider_order)), stage)
+        self.time.at += 16 * SECOND
+
+    def money(self, tenant: str = "acme") -> tuple[int, int]:
+        """Return what a tenant's wallet has, available and held; it must be what its ledger adds up to."""
+        balances, entries = self.parts.wallet.balances(tenant), list(self.parts.wallet.ledger(tenant))
+        assert balances.available == sum(entry["available"] for entry in entries)
+        assert balances.held == sum(entry["held"] for entry in entries)
+        assert min(balances.available, balances.held) >= 0
+        return balances.available, balances.held
