@@ -211,8 +211,8 @@ class Order:
 
     Money in micro-USD, times in epoch µs. ``hold`` is what the wallet keeps back (0 for provider funding);
     ``claim`` is what this order alone may hold (an idempotency key, or its meaning within ``claim_window`` µs);
-    ``pending`` and ``refusal`` are the first answer, for replays; ``pending_order`` is the provider's id of an order
-    that it has not confirmed yet.
+    ``refunded`` is what of ``charge`` went back; ``pending`` and ``refusal`` are the first answer, for replays;
+    ``pending_order`` is the provider's id of an order that it has not confirmed yet.
 
     ``quantity`` is per run; 1 for a package, the most that a post gets for a subscription. ``rate`` is what the tenant
     pays per 1000 (micro-USD), ``cost`` what the provider asks (its currency); both as they were at the order's time.
@@ -254,13 +254,14 @@ class Order:
     refusal: Mapping[str, str] | None = None
     held: int | None = None
     spent: int | None = None
+    refunded: int = 0
     children: Mapping[int, int] = field(default_factory=dict)
     parent: int | None = None
 
     @property
     def price(self) -> int:
         """Micro-USD that this order itself costs as far as is known: a subscription, what its orders do not cost."""
-        return self.charge if self.held is None else self.held + (self.spent or 0)
+        return self.charge - self.refunded if self.held is None else self.held + (self.spent or 0)
 
     @property
     def hold(self) -> int:

@@ -52,6 +52,11 @@ def tenant_rate(rate: Decimal, *, markup: Decimal, fx: Decimal) -> int:
     return micros(_EXACT.multiply(_EXACT.multiply(rate, 1 + markup), fx))
 
 
+def share(value: int, part: int, whole: int) -> int:
+    """Return ``part / whole`` of an amount in micro-units, rounded half up; ``part`` beyond ``whole`` is all of it."""
+    return (2 * value * min(part, whole) + whole) // (2 * whole)
+
+
 def charge(rate: int, quantity: int) -> int:
     """Return the price of ``quantity`` units at ``rate`` micro-USD per 1000, in micro-USD, rounded half up."""
     return (rate * quantity + 500) // 1000

@@ -174,8 +174,18 @@ class Orders(Protocol):
         Return the subscription as it is then; it has not ended if a neighbour has just taken in another order.
         """
 
-    def observe(self, order: Order, reading: Reading, *, until: int) -> None:
-        """Keep a status reading if it is newer than the stored one."""
+    def observe(self, order: Order, reading: Reading, *, refunded: int, until: int) -> Order:
+        """Keep a status reading if it is newer than the stored one, and give back what it makes due, once.
+
+        Args:
+            order: as it was read; ``order.refunded`` went back before.
+            reading: what its panel says of it.
+            refunded: micro-USD of its charge that have gone back when this is done.
+            until: when to give up.
+
+        Returns:
+            The order as it is then; a neighbour may have read later.
+        """
 
 
 class Refills(Protocol):

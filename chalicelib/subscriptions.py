@@ -95,7 +95,7 @@ class Subscriptions:
             pending_order=None,
             evidence=(),
             provider_order=number,
-            reading=None,
+            reading=_last_word(status, now),
             held=None,
             spent=None,
             children={},
@@ -122,6 +122,16 @@ class Subscriptions:
 def _tell(event: str, order: Order, number: int | None) -> None:
     facts = {"order": order.id, "tenant": order.tenant, "provider": order.provider, "provider_order": number}
     logger.error(event, extra={"facts": facts})
+
+
+def _last_word(status: Status, now: int) -> Reading | None:
+    """Return the reading of a child that had ended before it was seen, unless its charge is not known.
+
+    What the panel charges for it is what is left after its refund: nothing more goes back.
+    """
+    if status.status is None or status.status not in FINAL or status.charge is None:
+        return None
+    return Reading(status=status.status, start_count=status.start_count, remains=status.remains, at=now)
 
 
 def _units(parent: Order, status: Status) -> int:

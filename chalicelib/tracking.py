@@ -15,6 +15,7 @@ from chalicelib.model import FINAL, Order, OrderState, OrderStatus, Reading
 from chalicelib.order_types import SUBSCRIPTIONS, total_units
 from chalicelib.ports import Clock, Orders
 from chalicelib.purchase import Deadline
+from chalicelib.refunds import refund
 from chalicelib.results import (
     ORDINARY,
     Found,
@@ -75,12 +76,16 @@ class Tracking:
             follower = Subscriptions(self.orders, self.batcher, self.clock)
             patience = reading_patience(self.clock.now(), deadline.ask)
             order, reading = follower.follow(order, outcome, reading, patience, until=deadline.record)
+        refunded = refund(order, reading)
         try:
             self.clock.require(deadline.record)
-            self.orders.observe(order, reading, until=deadline.record)
+            stored = self.orders.observe(order, reading, refunded=refunded, until=deadline.record)
         except StoreBusy as error:
             _warn("reading not kept", order, str(error))
-        return in_progress(order, reading, stale=False)
+            # What was not paid back is not told of as if it were.
+            told = last_known(order, self.clock.now(), stale=True)
+            return told if refunded > order.refunded else in_progress(order, reading, stale=False)
+        return in_progress(stored, stored.reading or reading, stale=False)
 
     def _reading(self, order: Order, status: Status) -> Reading:
         known = status.status

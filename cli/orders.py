@@ -69,6 +69,7 @@ class Desk:
             "remains": reading.remains if reading else None,
             "idempotency_key": order.idempotency_key,
             "pending_order": order.pending_order,
+            "refunded": money.amount(order.refunded),
             "held": None if order.held is None else money.amount(order.held),
             "children": {str(number): ours for number, ours in order.children.items()},
             "parent": order.parent,

@@ -1,10 +1,13 @@
 """`panelgate wallet`: the tenants' money."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import click
 
 from chalicelib import money
 from cli.console import Console, Group, pass_console
-from cli.options import AMOUNT, REFERENCE, SLUG, facts
+from cli.options import AMOUNT, REFERENCE, SLUG, Table, facts, moment
 
 CURRENCY = "USD"
 
@@ -39,6 +42,39 @@ def credit(console: Console, tenant: str, amount: int, reference: str) -> None:
         {"tenant": tenant, "reference": reference, "credited": money.amount(amount), "repeated": not is_new, **shown},
         f"{money.text(amount)} {CURRENCY} {outcome}.\n{facts(shown)}",
     )
+
+
+@wallet_command.command()
+@click.argument("tenant", type=SLUG)
+@pass_console
+def ledger(console: Console, tenant: str) -> None:
+    """Print every movement of a tenant's money, oldest first, with the balance after it."""
+    console.registry.tenant(tenant)
+    entries = _entries(sorted(console.parts.wallet.ledger(tenant), key=lambda entry: entry["at"]))
+    rows = [tuple(entry.values()) for entry in entries]
+    console.emit(
+        {"tenant": tenant, "currency": CURRENCY, "entries": entries},
+        str(Table(("at", "kind", "of", "amount", "held", "balance"), rows)),
+    )
+
+
+def _entries(movements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the movements as they are shown: ``of`` is an order or a payment, ``held`` what the orders keep back."""
+    balance = held = 0
+    entries = []
+    for movement in movements:
+        balance, held = balance + movement["available"], held + movement["held"]
+        entries.append(
+            {
+                "at": moment(movement["at"]),
+                "kind": movement["kind"],
+                "of": movement["id"],
+                "amount": money.amount(movement["available"]),
+                "held": money.amount(held),
+                "balance": money.amount(balance),
+            }
+        )
+    return entries
 
 
 def _document(console: Console, tenant: str) -> dict[str, object]:

@@ -238,19 +238,28 @@ class DynamoOrders:
         )
         yield from (_order(item) for item in items)
 
-    def observe(self, order: Order, reading: Reading, *, until: int) -> None:
-        """Keep a status reading if it is newer than the stored one."""
+    def observe(self, order: Order, reading: Reading, *, refunded: int, until: int) -> Order:
+        """Keep a status reading if it is newer than the stored one, and give back what it makes due, once."""
         write = Write(
             *_key(order),
-            update="SET #reading = :reading",
-            condition="attribute_exists(pk) AND (attribute_not_exists(#reading) OR #reading.#at < :at)",
+            update="SET #reading = :reading, refunded = :refunded",
+            condition="attribute_exists(pk) AND (attribute_not_exists(#reading) OR #reading.#at < :at)"
+            " AND (attribute_not_exists(refunded) OR refunded = :before)",
             names={"#reading": "reading", "#at": "at"},
-            values={":reading": _reading_item(reading), ":at": reading.at},
+            values={
+                ":reading": _reading_item(reading),
+                ":at": reading.at,
+                ":refunded": refunded,
+                ":before": order.refunded,
+            },
         )
+        money = wallet.refund(replace(order, updated=reading.at), refunded)
         try:
-            self._table.write(write, until=until)
-        except ConditionFailed:
-            return  # a neighbour has read later than we did
+            self._table.transact([write, *money], until=until) if money else self._table.write(write, until=until)
+        except (ConditionFailed, TransactionRefused) as refused:
+            stored = refused.old if isinstance(refused, ConditionFailed) else refused.failed.get(0)
+            return _order(stored) if stored else order  # a neighbour has read later than we did, or it was we
+        return replace(order, reading=reading, refunded=refunded)
 
     def overdue(self, before: int) -> Iterator[Order]:
         """Yield the SENDING orders whose ``send_by`` is before a time; the index may lag, the orders do not."""
@@ -407,9 +416,11 @@ def _item(order: Order) -> Item:
         "extra": dict(order.extra) or None,
         "held": order.held,
         "spent": order.spent,
+        "refunded": order.refunded,
         "children": None if order.held is None else {str(number): ours for number, ours in order.children.items()},
         "parent": order.parent,
         "provider_order": order.provider_order,
+        "reading": _reading_item(order.reading) if order.reading else None,
     }
 
 
@@ -457,6 +468,7 @@ def _order(item: Item) -> Order:
         refusal=item.get("refusal"),
         held=item.get("held"),
         spent=item.get("spent"),
+        refunded=item.get("refunded", 0),
         children={int(number): ours for number, ours in item.get("children", {}).items()},
         parent=item.get("parent"),
     )

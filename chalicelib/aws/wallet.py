@@ -99,6 +99,14 @@ def spend(child: Order, *, held: int) -> list[Write]:
     return _movement(child, "CAPTURE", available=held - child.hold, held=-held) if _pays(child) else []
 
 
+def refund(order: Order, refunded: int) -> list[Write]:
+    """Return the writes after which ``refunded`` micro-USD of an order's charge have gone back."""
+    due = refunded - order.refunded
+    if not due or not _pays(order):
+        return []
+    return _movement(order, "REFUND", available=due, held=0, name=f"{order.id}:{refunded}")
+
+
 def settle(subscription: Order, *, spent: int) -> list[Write]:
     """Return the writes that spend ``spent`` of what a subscription still holds and give the rest back."""
     left = subscription.held or 0
@@ -109,7 +117,7 @@ def _pays(order: Order) -> bool:
     return order.funding is Funding.WALLET
 
 
-def _movement(order: Order, kind: str, *, available: int, held: int) -> list[Write]:
+def _movement(order: Order, kind: str, *, available: int, held: int, name: str | None = None) -> list[Write]:
     if not available and not held:
         return []
     taken = {"available": -available, "held": -held}
@@ -119,15 +127,15 @@ def _movement(order: Order, kind: str, *, available: int, held: int) -> list[Wri
             f"T#{order.tenant}",
             "WALLET",
             update="SET #available = #available + :available, #held = #held + :held",
-            condition=" AND ".join(f"#{name} >= :{name}_taken" for name in sources),
+            condition=" AND ".join(f"#{source} >= :{source}_taken" for source in sources) or "attribute_exists(pk)",
             names={"#available": "available", "#held": "held"},
             values={
                 ":available": available,
                 ":held": held,
-                **{f":{name}_taken": amount for name, amount in sources.items()},
+                **{f":{source}_taken": amount for source, amount in sources.items()},
             },
         ),
-        _entry(order.tenant, kind, str(order.id), order.updated, available=available, held=held),
+        _entry(order.tenant, kind, name or str(order.id), order.updated, available=available, held=held),
     ]
 
 

@@ -200,7 +200,7 @@ def test_an_older_reading_does_not_replace_a_newer_one(world: World) -> None:
     order = accepted(world)
     for at in (START + 2, START + 1):
         reading = Reading(status=OrderStatus.PENDING, start_count=None, remains=None, at=at)
-        world.parts.orders.observe(order, reading, until=UNTIL)
+        world.parts.orders.observe(order, reading, refunded=0, until=UNTIL)
     found = world.parts.orders.get("acme", order.id)
     assert found is not None
     assert found.reading is not None

@@ -1,6 +1,8 @@
 import pytest
 
+from cli.console import Console
 from tests.cli.conftest import Shell, amount
+from tests.cli.test_orders import buy
 
 
 def test_a_new_tenant_has_nothing(shell: Shell, acme: str) -> None:
@@ -55,3 +57,19 @@ def test_a_reference_is_needed(shell: Shell, acme: str) -> None:
 @pytest.mark.parametrize("arguments", ["show nobody", "credit nobody 5 --reference r"])
 def test_a_tenant_that_is_not_there(shell: Shell, arguments: str) -> None:
     assert shell.failure("wallet", *arguments.split()) == "There is no tenant nobody."
+
+
+def test_the_ledger_has_every_movement_and_the_balance_after_it(shell: Shell, stage: Console, smosale: str) -> None:
+    del smosale
+    shell.ok("tenants", "create", "acme")
+    shell.ok("wallet", "credit", "acme", "100", "--reference", "start")
+    order = buy(stage, str(shell.ok("clients", "create", "acme")["key"]))
+    ledger = shell.ok("wallet", "ledger", "acme")
+    rows = [(row["kind"], row["of"], row["amount"], row["held"], row["balance"]) for row in ledger["entries"]]
+    price = amount("0.9")
+    assert rows == [
+        ("credit", "start", 100, 0, 100),
+        ("hold", str(order), -price, price, 100 - price),
+        ("capture", str(order), 0, 0, 100 - price),
+    ]
+    assert "capture" in shell("wallet", "ledger", "acme").out

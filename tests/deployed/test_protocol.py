@@ -91,6 +91,8 @@ def test_a_cancellation_shows_in_the_status(deployment: Deployment, panels: Pane
         return bool(deployment.v3(key, action="status", order=order).json()["status"] == "canceled")
 
     assert eventually(canceled, 40)
+    assert deployment.v3(key, action="status", order=order).json()["charge"] == 0
+    assert deployment.v2(key=key, action="balance").json() == {"balance": "1000", "currency": "USD"}
 
 
 @pytest.mark.usefixtures("panels")

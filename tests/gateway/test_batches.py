@@ -451,7 +451,7 @@ def test_a_reading_of_a_clock_ahead_of_ours_is_not_fresh(world: World) -> None:
     record = world.parts.orders.get("acme", number)
     assert record is not None
     ahead = Reading(status=OrderStatus.PENDING, start_count=None, remains=None, at=world.time.at + 300 * SECOND)
-    world.parts.orders.observe(record, ahead, until=ahead.at)
+    world.parts.orders.observe(record, ahead, refunded=0, until=ahead.at)
     v3(world, {"action": "status", "order": number})
     assert world.panel.asked("status") == 1
 

@@ -139,7 +139,7 @@ def test_an_end_is_not_taken_back_when_its_reading_was_not_kept(world: World) ->
     script(world, {OWN: {"status": "Completed", "charge": "0.014", "remains": "0"}})
 
     class Forgetful(DynamoOrders):
-        def observe(self, *_given: Any, **_named: Any) -> None:
+        def observe(self, *_given: Any, **_named: Any) -> Order:
             raise StoreBusy("throttled")
 
     whole = world.parts

@@ -1,0 +1,203 @@
+"""What was not delivered is paid back, by the panel's own rule, once."""
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib import money
+from chalicelib.errors import StoreBusy
+from chalicelib.model import Funding, Tenant
+from tests.api.http import v2, v3
+from tests.gateway.test_faults import FAULTS, Fault, Killed, Wire
+from tests.market import Market
+from tests.world import FOLLOWERS, LINK, SECOND, World, says
+
+PANELS = ("smosale", "smmrich", "smmleaf", "mysticsmm", "smmafrica")
+CREDIT = 1000 * SECOND
+PRICE = 900_000  # 1000 at 0.90 per 1000
+
+
+@pytest.mark.parametrize("slug", PANELS)
+@pytest.mark.parametrize(
+    ("link", "status"),
+    [
+        ("partial", {"partial"}),
+        ("cancel", {"canceled"}),
+        ("cancel-partial", {"canceled"}),
+        ("fail", {"canceled", "refunded"}),
+        ("complete", {"completed"}),
+    ],
+)
+def test_a_tenant_gets_back_what_the_panel_gives_back(market: Market, slug: str, link: str, status: set[str]) -> None:
+    panel = market.panel(slug)
+    service = market.service(slug, "Default")
+    added = v3(market, {"action": "add", "service": service, "link": f"{LINK}/{link}", "quantity": 1000})
+    market.time.at += 90 * SECOND
+    told = v3(market, {"action": "status", "order": added.json["order"]}).json
+    assert told["status"] in status
+    [bought] = market.bought(slug)
+    panel.funds()
+    paid = money.micros(bought.charge - bought.refunded)
+    assert market.money() == (CREDIT - paid, 0)
+    assert money.micros(Decimal(str(told["charge"]))) == paid
+    for _ in range(2):
+        market.time.at += 90 * SECOND
+        v2(market, {"action": "status", "order": added.json["order"]})
+    assert market.money() == (CREDIT - paid, 0)
+
+
+def test_a_drip_feed_is_paid_back_by_the_share_of_all_its_runs(market: Market) -> None:
+    service = market.service("smosale", "Default")
+    fields = {"action": "add", "service": service, "quantity": 100, "runs": 3, "interval": 5}
+    number = v3(market, {**fields, "link": f"{LINK}/partial"}).json["order"]
+    market.time.at += 90 * SECOND
+    v3(market, {"action": "status", "order": number})
+    [bought] = market.bought("smosale")
+    assert bought.refunded
+    assert market.money() == (CREDIT - money.micros(bought.charge - bought.refunded), 0)
+
+
+def test_where_the_provider_is_the_funding_only_the_charge_changes(market: Market) -> None:
+    tenant = Tenant(id="direct", interval=1, burst=100, funding=Funding.PROVIDER, providers=frozenset({"smosale"}))
+    key = market.add_tenant(tenant, credit=0)
+    fields = {"action": "add", "service": market.service("smosale", "Default"), "quantity": 100, "key": key}
+    number = v2(market, {**fields, "link": f"{LINK}/cancel"}).json["order"]
+    market.time.at += 90 * SECOND
+    assert v2(market, {"action": "status", "order": number, "key": key}).json["charge"] == "0"
+    assert market.money("direct") == (0, 0)
+
+
+def order(world: World, **said: Any) -> int:
+    """Order a thousand, and let its panel say this of it."""
+    number = world.add().order
+    world.panel.behaviours["status"] = says(said)
+    world.time.at += 16 * SECOND
+    return number
+
+
+def look(world: World, number: int) -> Any:
+    return v3(world, {"action": "status", "order": number}).json
+
+
+@pytest.mark.parametrize(
+    ("said", "back"),
+    [
+        ({"status": "Canceled"}, PRICE),
+        ({"status": "CANCELLED", "remains": 0}, PRICE),
+        ({"status": "Canceled", "remains": "250"}, PRICE // 4),
+        ({"status": "Canceled", "remains": "-5"}, PRICE),
+        ({"status": "Canceled", "remains": "9999"}, PRICE),
+        ({"status": "Partial", "remains": "333"}, 299_700),
+        ({"status": "Partial", "remains": "0"}, 0),
+        ({"status": "Refunded", "remains": "1"}, PRICE),
+        ({"status": "Fail", "charge": "0", "remains": "1000"}, PRICE),
+        ({"status": "Completed", "remains": "500"}, 0),
+        ({"status": "In progress", "remains": "500"}, 0),
+        ({"status": "Error", "charge": "0", "remains": "1000"}, 0),
+    ],
+)
+def test_the_rule_for_each_end(world: World, said: dict[str, Any], back: int) -> None:
+    number = order(world, **said)
+    assert look(world, number)["charge"] == float(money.amount(PRICE - back))
+    assert world.money() == (100 * SECOND - PRICE + back, 0)
+
+
+def test_a_refund_that_cannot_be_computed_is_told_and_none_is_made(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = order(world, status="Partial", remains="Unknown")
+    with caplog.at_level("ERROR", logger="panelgate"):
+        look(world, number)
+    assert "a refund cannot be computed" in caplog.messages
+    assert world.money() == (100 * SECOND - PRICE, 0)
+
+
+def test_many_who_look_at_once_pay_back_once(world: World) -> None:
+    number = order(world, status="Partial", remains="500")
+    key = world.add_tenant(Tenant(id="other"))
+    with ThreadPoolExecutor(8) as pool:
+        shown = list(pool.map(lambda _: look(world, number), range(16)))
+    assert {one["charge"] for one in shown if "charge" in one} == {0.45}
+    assert key
+    assert world.money() == (100 * SECOND - PRICE // 2, 0)
+    refunds = [entry for entry in world.parts.wallet.ledger("acme") if entry["kind"] == "refund"]
+    assert [(entry["id"], entry["available"]) for entry in refunds] == [(f"{number}:{PRICE // 2}", PRICE // 2)]
+
+
+# admit, providers, the order, secret, the panel, the refund
+CALLS = 6
+
+
+def _look_through(world: World, wire: Wire, number: int) -> Any:
+    whole = world.parts
+    world.parts = world.twin(wire.client(whole.table.client), wire.client(world.secrets), wire.sender())
+    wire.world = World(whole, world.secrets, world.registry, world.panel, world.time)
+    told = None
+    with contextlib.suppress(Killed):
+        told = v3(world, {"action": "status", "order": number})
+    world.parts = whole
+    return told
+
+
+def test_the_calls_of_a_look_that_pays_back(world: World) -> None:
+    wire = Wire(world)
+    _look_through(world, wire, order(world, status="Canceled"))
+    assert wire.calls == CALLS
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("at", range(CALLS))
+def test_no_fault_pays_back_twice_or_never(world: World, at: int, fault: Fault) -> None:
+    number = order(world, status="Canceled")
+    told = _look_through(world, Wire(world, fault, at), number)
+    if told is not None and told.status == 200 and told.json["charge"] == 0:
+        assert world.money() == (100 * SECOND, 0), "it was told of a refund that was not made"
+    world.time.at += 60 * SECOND
+    assert look(world, number)["charge"] == 0
+    assert world.money() == (100 * SECOND, 0)
+
+
+def test_a_refund_that_was_not_written_down_is_not_told_of(world: World) -> None:
+    number = order(world, status="Canceled")
+
+    class Busy(type(world.parts.orders)):  # type: ignore[misc] # the very class of the store
+        def observe(self, *_given: Any, **_named: Any) -> Any:
+            raise StoreBusy("throttled")
+
+    whole = world.parts
+    world.parts = replace(whole, gateway=replace(whole.gateway, orders=Busy(whole.table)))
+    told = look(world, number)
+    assert (told["status"], told["charge"], told["stale"]) == ("pending", 0.9, True)
+    world.parts = whole
+    assert look(world, number)["charge"] == 0
+
+
+@given(st.integers(0, 10**15), st.integers(0, 10**12), st.integers(1, 10**12))
+def test_a_share_is_exact_and_never_more_than_the_whole(value: int, part: int, whole: int) -> None:
+    exact = Decimal(value) * min(part, whole) / whole
+    assert abs(money.share(value, part, whole) - exact) <= Decimal("0.5")
+    assert 0 <= money.share(value, part, whole) <= value
+    assert money.share(value, whole, whole) == value
+
+
+def test_a_subscriptions_child_that_ended_before_it_was_seen_is_not_paid_back_twice(world: World) -> None:
+    service = replace(FOLLOWERS, id=3, type="Subscriptions", rate=Decimal(1), min=10, max=1000)
+    world.parts.catalog.sync("smosale", [FOLLOWERS, service])
+    fields = {"action": "add", "service": 3001, "username": "u", "min": 10, "max": 100, "delay": 0, "posts": 1}
+    number = v3(world, fields).json["order"]
+    child = {"status": "Partial", "charge": "0.04", "remains": "60"}
+    world.panel.behaviours["status"] = lambda panel, asked: says(
+        {"status": "Completed", "orders": [900]} if asked["order"] == str(panel.first_order) else child
+    )(panel, asked)
+    world.time.at += 16 * SECOND
+    children = look(world, number)["orders"]
+    assert world.money() == (100 * SECOND - 40_000, 0)
+    world.time.at += 60 * SECOND
+    assert look(world, children[0])["charge"] == 0.04
+    assert world.money() == (100 * SECOND - 40_000, 0)
