@@ -7,16 +7,15 @@ into UNKNOWN. The money moves in the same transaction as the order, so that each
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from chalicelib.actions import Placed
 from chalicelib.aws import wallet
+from chalicelib.aws.order_items import attempt_item, from_item, reading_item, sortable, to_item
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
 from chalicelib.errors import AlreadyBound, StoreBusy
-from chalicelib.model import Attempt, Funding, Order, OrderState, OrderStatus, Reading, random_id
-from chalicelib.ports import SECOND, Acceptance, Accepted, Broke, Claimed
+from chalicelib.model import Attempt, Order, OrderState, Reading, random_id
+from chalicelib.ports import Acceptance, Accepted, Broke, Claimed
 
 OPEN_ORDERS, ORDERS_BY_TIME = "open-orders", "orders-by-time"
 # Drawing a free id out of 2^31 fails this often only if the tenant has used nearly all of them.
@@ -75,17 +74,17 @@ class DynamoOrders:
             condition="#attempt.#token = :token AND #state = :sending",
             names=_NAMES,
             values={
-                ":attempt": _attempt_item(attempt),
+                ":attempt": attempt_item(attempt),
                 ":one": 1,
                 ":token": order.attempt.token,
                 ":sending": OrderState.SENDING.value,
             },
         )
         try:
-            return _order(self._table.write(write, until=until))
+            return from_item(self._table.write(write, until=until))
         except ConditionFailed as failure:
             ours = failure.old is not None and failure.old["attempt"]["token"] == attempt.token
-            return _order(failure.old) if ours and failure.old else None
+            return from_item(failure.old) if ours and failure.old else None
 
     def place(self, order: Order, placed: Placed, *, until: int) -> bool:
         """Record the purchase and spend the held money; False if the order is no longer this attempt's."""
@@ -180,7 +179,7 @@ class DynamoOrders:
         except TransactionRefused as refused:
             stored = refused.failed.get(0)
             if stored is not None:
-                return _order(stored)  # a neighbour was faster, or our own write, whose reply was lost
+                return from_item(stored)  # a neighbour was faster, or our own write, whose reply was lost
             if writes.index(bound) in refused.failed:
                 raise AlreadyBound(f"{child.provider} {child.provider_order}") from None
             if writes.index(made) in refused.failed:
@@ -205,7 +204,7 @@ class DynamoOrders:
             self._table.transact([write, *wallet.settle(parent, spent=spent)], until=until)
         except TransactionRefused as refused:
             stored = refused.failed.get(0)
-            return parent if stored is None else _order(stored)
+            return parent if stored is None else from_item(stored)
         return replace(parent, held=0, spent=spent)
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -213,12 +212,12 @@ class DynamoOrders:
     def get(self, tenant: str, order: int) -> Order | None:
         """Return an order of a tenant."""
         item = self._table.get(f"T#{tenant}", f"ORDER#{order}")
-        return None if item is None else _order(item)
+        return None if item is None else from_item(item)
 
     def get_many(self, tenant: str, orders: Iterable[int]) -> Mapping[int, Order]:
         """Return those of the orders that the tenant has, by id."""
         items = self._table.get_many([(f"T#{tenant}", f"ORDER#{order}") for order in orders])
-        return {item["id"]: _order(item) for item in items}
+        return {item["id"]: from_item(item) for item in items}
 
     def page(self, tenant: str, *, since: int | None = None, before: tuple[int, int] | None = None) -> Iterator[Order]:
         """Yield a tenant's orders, newest first; see ``ports.Orders``."""
@@ -226,17 +225,17 @@ class DynamoOrders:
         values: Item = {":owner": tenant}
         if since is not None:
             condition += " AND created >= :since"
-            values[":since"] = _sortable(since)
+            values[":since"] = sortable(since)
         start = None
         if before is not None:
             created, order = before
             if since is not None and created < since:
                 return  # the page before ended beyond what is asked for now
-            start = {"pk": f"T#{tenant}", "sk": f"ORDER#{order}", "owner": tenant, "created": _sortable(created)}
+            start = {"pk": f"T#{tenant}", "sk": f"ORDER#{order}", "owner": tenant, "created": sortable(created)}
         items = self._table.query_index(
             ORDERS_BY_TIME, condition, values, names={"#owner": "owner"}, newest=True, start=start
         )
-        yield from (_order(item) for item in items)
+        yield from (from_item(item) for item in items)
 
     def observe(self, order: Order, reading: Reading, *, refunded: int, until: int) -> Order:
         """Keep a status reading if it is newer than the stored one, and give back what it makes due, once."""
@@ -247,7 +246,7 @@ class DynamoOrders:
             " AND (attribute_not_exists(refunded) OR refunded = :before)",
             names={"#reading": "reading", "#at": "at"},
             values={
-                ":reading": _reading_item(reading),
+                ":reading": reading_item(reading),
                 ":at": reading.at,
                 ":refunded": refunded,
                 ":before": order.refunded,
@@ -258,7 +257,7 @@ class DynamoOrders:
             self._table.transact([write, *money], until=until) if money else self._table.write(write, until=until)
         except (ConditionFailed, TransactionRefused) as refused:
             stored = refused.old if isinstance(refused, ConditionFailed) else refused.failed.get(0)
-            return _order(stored) if stored else order  # a neighbour has read later than we did, or it was we
+            return from_item(stored) if stored else order  # a neighbour has read later than we did, or it was we
         return replace(order, reading=reading, refunded=refunded)
 
     def overdue(self, before: int) -> Iterator[Order]:
@@ -269,7 +268,7 @@ class DynamoOrders:
         ):
             item = self._table.get(key["pk"], key["sk"])
             if item is not None and item["state"] == OrderState.SENDING and item["due"] < before:
-                yield _order(item)
+                yield from_item(item)
 
 
 def _key(order: Order) -> tuple[str, str]:
@@ -277,7 +276,7 @@ def _key(order: Order) -> tuple[str, str]:
 
 
 def _new(order: Order) -> Write:
-    return Write(*_key(order), put=_item(order), condition="attribute_not_exists(pk)")
+    return Write(*_key(order), put=to_item(order), condition="attribute_not_exists(pk)")
 
 
 def _claim(order: Order) -> list[Write]:
@@ -353,122 +352,3 @@ def _move(
 def _is(item: Item | None, order: Order, state: OrderState) -> bool:
     """Say whether an item is this attempt's order, in this state: a refused write may have met its own earlier try."""
     return item is not None and item["attempt"]["token"] == order.attempt.token and item["state"] == state
-
-
-def _attempt_item(attempt: Attempt) -> Item:
-    return {"token": attempt.token, "send_by": attempt.send_by, "key_version": attempt.key_version}
-
-
-def _reading_item(reading: Reading) -> Item:
-    optional = {
-        "start_count": reading.start_count,
-        "remains": reading.remains,
-        "posts": reading.posts,
-        "expiry": reading.expiry,
-    }
-    return {
-        "status": reading.status.value,
-        "at": reading.at,
-        **{name: value for name, value in optional.items() if value is not None},
-    }
-
-
-def _reading(item: Item) -> Reading:
-    return Reading(
-        status=OrderStatus(item["status"]),
-        start_count=item.get("start_count"),
-        remains=item.get("remains"),
-        at=item["at"],
-        posts=item.get("posts"),
-        expiry=item.get("expiry"),
-    )
-
-
-def _item(order: Order) -> Item:
-    return {
-        "id": order.id,
-        "owner": order.tenant,
-        "client": order.client,
-        "provider": order.provider,
-        "service": order.service,
-        "public_service": order.public_service,
-        "type": order.type,
-        "link": order.link,
-        "quantity": order.quantity,
-        "runs": order.runs,
-        "interval": order.interval,
-        "charge": order.charge,
-        "rate": order.rate,
-        "cost": str(order.cost),
-        "funding": order.funding.value,
-        "state": order.state.value,
-        "open": order.state.value if order.state is OrderState.SENDING else None,
-        "due": order.attempt.send_by if order.state is OrderState.SENDING else None,
-        "attempt": _attempt_item(order.attempt),
-        "attempts": order.attempts,
-        "created": _sortable(order.created),
-        "created_at": order.created,
-        "updated": order.updated,
-        "fingerprint": order.fingerprint,
-        "claim": order.claim,
-        "claim_window": order.claim_window,
-        "idempotency_key": order.idempotency_key,
-        "extra": dict(order.extra) or None,
-        "held": order.held,
-        "spent": order.spent,
-        "refunded": order.refunded,
-        "children": None if order.held is None else {str(number): ours for number, ours in order.children.items()},
-        "parent": order.parent,
-        "provider_order": order.provider_order,
-        "reading": _reading_item(order.reading) if order.reading else None,
-    }
-
-
-def _sortable(at: int) -> str:
-    return datetime.fromtimestamp(at / SECOND, UTC).isoformat(timespec="microseconds")
-
-
-def _order(item: Item) -> Order:
-    attempt = item["attempt"]
-    return Order(
-        id=item["id"],
-        tenant=item["owner"],
-        client=item["client"],
-        provider=item["provider"],
-        service=item["service"],
-        public_service=item["public_service"],
-        type=item["type"],
-        link=item.get("link"),
-        quantity=item["quantity"],
-        runs=item.get("runs"),
-        interval=item.get("interval"),
-        charge=item["charge"],
-        rate=item["rate"],
-        cost=Decimal(item["cost"]),
-        funding=Funding(item["funding"]),
-        state=OrderState(item["state"]),
-        attempt=Attempt(
-            token=attempt["token"],
-            send_by=attempt["send_by"],
-            key_version=item.get("key_version", attempt["key_version"]),
-        ),
-        attempts=item["attempts"],
-        created=item["created_at"],
-        updated=item["updated"],
-        fingerprint=item["fingerprint"],
-        claim=item.get("claim"),
-        claim_window=item.get("claim_window"),
-        idempotency_key=item.get("idempotency_key"),
-        extra=item.get("extra", {}),
-        provider_order=item.get("provider_order"),
-        pending_order=item.get("pending_order"),
-        pending=item.get("pending", False),
-        reading=_reading(item["reading"]) if "reading" in item else None,
-        evidence=tuple(item.get("evidence", ())),
-        refusal=item.get("refusal"),
-        held=item.get("held"),
-        spent=item.get("spent"),
-        refunded=item.get("refunded", 0),
-        children={int(number): ours for number, ours in item.get("children", {}).items()},
-        parent=item.get("parent"),
-    )

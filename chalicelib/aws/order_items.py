@@ -1,0 +1,132 @@
+"""An order as an item of the table, and back."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from chalicelib.aws.table import Item
+from chalicelib.model import Attempt, Funding, Order, OrderState, OrderStatus, Reading
+from chalicelib.ports import SECOND
+
+
+def attempt_item(attempt: Attempt) -> Item:
+    """Return the map that stands for an attempt."""
+    return {"token": attempt.token, "send_by": attempt.send_by, "key_version": attempt.key_version}
+
+
+def reading_item(reading: Reading) -> Item:
+    """Return the map that stands for a reading."""
+    optional = {
+        "start_count": reading.start_count,
+        "remains": reading.remains,
+        "posts": reading.posts,
+        "expiry": reading.expiry,
+    }
+    return {
+        "status": reading.status.value,
+        "at": reading.at,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def _reading(item: Item) -> Reading:
+    return Reading(
+        status=OrderStatus(item["status"]),
+        start_count=item.get("start_count"),
+        remains=item.get("remains"),
+        at=item["at"],
+        posts=item.get("posts"),
+        expiry=item.get("expiry"),
+    )
+
+
+def to_item(order: Order) -> Item:
+    """Return a new order as an item, without its keys; attributes that are None are not stored."""
+    return {
+        "id": order.id,
+        "owner": order.tenant,
+        "client": order.client,
+        "provider": order.provider,
+        "service": order.service,
+        "public_service": order.public_service,
+        "type": order.type,
+        "link": order.link,
+        "quantity": order.quantity,
+        "runs": order.runs,
+        "interval": order.interval,
+        "charge": order.charge,
+        "rate": order.rate,
+        "cost": str(order.cost),
+        "funding": order.funding.value,
+        "state": order.state.value,
+        "open": order.state.value if order.state is OrderState.SENDING else None,
+        "due": order.attempt.send_by if order.state is OrderState.SENDING else None,
+        "attempt": attempt_item(order.attempt),
+        "attempts": order.attempts,
+        "created": sortable(order.created),
+        "created_at": order.created,
+        "updated": order.updated,
+        "fingerprint": order.fingerprint,
+        "claim": order.claim,
+        "claim_window": order.claim_window,
+        "idempotency_key": order.idempotency_key,
+        "extra": dict(order.extra) or None,
+        "held": order.held,
+        "spent": order.spent,
+        "refunded": order.refunded,
+        "children": None if order.held is None else {str(number): ours for number, ours in order.children.items()},
+        "parent": order.parent,
+        "provider_order": order.provider_order,
+        "reading": reading_item(order.reading) if order.reading else None,
+    }
+
+
+def sortable(at: int) -> str:
+    """Return a time (epoch µs) as the index by time has it."""
+    return datetime.fromtimestamp(at / SECOND, UTC).isoformat(timespec="microseconds")
+
+
+def from_item(item: Item) -> Order:
+    """Return the order that an item describes."""
+    attempt = item["attempt"]
+    return Order(
+        id=item["id"],
+        tenant=item["owner"],
+        client=item["client"],
+        provider=item["provider"],
+        service=item["service"],
+        public_service=item["public_service"],
+        type=item["type"],
+        link=item.get("link"),
+        quantity=item["quantity"],
+        runs=item.get("runs"),
+        interval=item.get("interval"),
+        charge=item["charge"],
+        rate=item["rate"],
+        cost=Decimal(item["cost"]),
+        funding=Funding(item["funding"]),
+        state=OrderState(item["state"]),
+        attempt=Attempt(
+            token=attempt["token"],
+            send_by=attempt["send_by"],
+            key_version=item.get("key_version", attempt["key_version"]),
+        ),
+        attempts=item["attempts"],
+        created=item["created_at"],
+        updated=item["updated"],
+        fingerprint=item["fingerprint"],
+        claim=item.get("claim"),
+        claim_window=item.get("claim_window"),
+        idempotency_key=item.get("idempotency_key"),
+        extra=item.get("extra", {}),
+        provider_order=item.get("provider_order"),
+        pending_order=item.get("pending_order"),
+        pending=item.get("pending", False),
+        reading=_reading(item["reading"]) if "reading" in item else None,
+        evidence=tuple(item.get("evidence", ())),
+        refusal=item.get("refusal"),
+        held=item.get("held"),
+        spent=item.get("spent"),
+        refunded=item.get("refunded", 0),
+        children={int(number): ours for number, ours in item.get("children", {}).items()},
+        parent=item.get("parent"),
+    )
