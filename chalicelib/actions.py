@@ -201,7 +201,8 @@ class Status:
     """What the panel says of an order; None is what it did not say. ``raw_status`` is its own spelling.
 
     A subscription has ``posts`` and ``expiry``, and like a drip-feed order it has child orders: ``orders`` are the
-    panel's ids of those (protocol.md 1.5), None if it names none at all.
+    panel's ids of those (protocol.md 1.5), None if it names none at all. ``odd_remains``: it said what remains, and it
+    cannot be read ("Unknown").
     """
 
     status: OrderStatus | None
@@ -210,6 +211,7 @@ class Status:
     currency: str | None
     start_count: int | None
     remains: int | None
+    odd_remains: bool = False
     orders: tuple[int, ...] | None = None
     posts: int | None = None
     expiry: str | None = None

@@ -8,7 +8,10 @@ from enum import StrEnum
 
 
 class OrderStatus(StrEnum):
-    """How an order is doing, in the contract's v3 spelling; the last three are of subscriptions only."""
+    """How an order is doing, in the contract's v3 spelling.
+
+    A failed one is shown as canceled; the last three are of subscriptions only.
+    """
 
     QUEUED = "queued"
     PENDING = "pending"
@@ -19,6 +22,7 @@ class OrderStatus(StrEnum):
     CANCELED = "canceled"
     REFUNDED = "refunded"
     UNKNOWN = "unknown"
+    FAILED = "failed"
     ACTIVE = "active"
     PAUSED = "paused"
     EXPIRED = "expired"
@@ -30,6 +34,7 @@ FINAL = frozenset(
         OrderStatus.PARTIAL,
         OrderStatus.CANCELED,
         OrderStatus.REFUNDED,
+        OrderStatus.FAILED,
         OrderStatus.EXPIRED,
     }
 )

@@ -17,8 +17,10 @@ T = TypeVar("T")
 # A live order's answer is at most this old (contract 4).
 FRESH = 15 * SECOND
 # These say something of subscriptions and drip-feeds only; of an ordinary order no table knows what they mean.
-ORDINARY: Mapping[OrderStatus, OrderStatus] = MappingProxyType(
+OF_PARENTS = frozenset({OrderStatus.ACTIVE, OrderStatus.PAUSED, OrderStatus.EXPIRED})
+_ORDINARY: Mapping[OrderStatus, OrderStatus] = MappingProxyType(
     {
+        OrderStatus.FAILED: OrderStatus.CANCELED,
         OrderStatus.ACTIVE: OrderStatus.IN_PROGRESS,
         OrderStatus.PAUSED: OrderStatus.PENDING,
         OrderStatus.EXPIRED: OrderStatus.COMPLETED,
@@ -44,7 +46,7 @@ class Progress:
     @property
     def ordinary_status(self) -> OrderStatus:
         """The status in the words that orders of every type have."""
-        return ORDINARY.get(self.status, self.status)
+        return _ORDINARY.get(self.status, self.status)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from chalicelib.ports import Clock, Orders
 
 # One look takes in this many new orders; the rest waits for the next look.
 _AT_ONCE = 100
+# A child that is first seen like this has been paid back whole.
+_PAID_BACK = frozenset({OrderStatus.REFUNDED, OrderStatus.FAILED})
 _NOT_BEGUN = frozenset({OrderStatus.QUEUED, OrderStatus.PENDING})
 
 
@@ -80,7 +82,7 @@ class Subscriptions:
             parent,
             id=random_id(),
             type="Default",
-            quantity=max(units, int(parent.extra["min"])),
+            quantity=max(units, status.remains or 0, int(parent.extra["min"])),
             charge=money.charge(parent.rate, units),
             state=OrderState.PLACED,
             attempt=Attempt(token="", send_by=0, key_version=parent.attempt.key_version),
@@ -114,7 +116,7 @@ class Subscriptions:
                 _tell("a subscription ended without a word of its orders", order, order.provider_order)
                 return order
             children = self.orders.get_many(order.tenant, order.children.values())
-            paid = sum(child.charge for child in children.values())
+            paid = sum(child.price for child in children.values())
             spent = max(0, money.charge(order.rate, _sold(order, status.charge)) - paid)
         return self.orders.end_subscription(order, spent=min(order.held or 0, spent), until=until)
 
@@ -125,11 +127,13 @@ def _tell(event: str, order: Order, number: int | None) -> None:
 
 
 def _last_word(status: Status, now: int) -> Reading | None:
-    """Return the reading of a child that had ended before it was seen, unless its charge is not known.
+    """Return the reading of a child that had ended before it was seen, unless a refund is still to come.
 
     What the panel charges for it is what is left after its refund: nothing more goes back.
     """
-    if status.status is None or status.status not in FINAL or status.charge is None:
+    if status.status is None or status.status not in FINAL:
+        return None
+    if status.charge is None and status.status is OrderStatus.PARTIAL:
         return None
     return Reading(status=status.status, start_count=status.start_count, remains=status.remains, at=now)
 
@@ -140,6 +144,8 @@ def _units(parent: Order, status: Status) -> int:
     Of one that has begun, without a charge, nothing says how large it was: the most that a post gets, then.
     """
     most = int(parent.extra["max"])
+    if status.status in _PAID_BACK or (status.status is OrderStatus.CANCELED and status.charge is None):
+        return 0
     if status.charge is not None and parent.cost:
         return min(most, _sold(parent, status.charge))
     untouched = status.status in _NOT_BEGUN and status.remains is not None

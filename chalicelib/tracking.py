@@ -17,7 +17,7 @@ from chalicelib.ports import Clock, Orders
 from chalicelib.purchase import Deadline
 from chalicelib.refunds import refund
 from chalicelib.results import (
-    ORDINARY,
+    OF_PARENTS,
     Found,
     Progress,
     in_progress,
@@ -76,7 +76,7 @@ class Tracking:
             follower = Subscriptions(self.orders, self.batcher, self.clock)
             patience = reading_patience(self.clock.now(), deadline.ask)
             order, reading = follower.follow(order, outcome, reading, patience, until=deadline.record)
-        refunded = refund(order, reading)
+        refunded = refund(order, reading, outcome)
         try:
             self.clock.require(deadline.record)
             stored = self.orders.observe(order, reading, refunded=refunded, until=deadline.record)
@@ -85,12 +85,14 @@ class Tracking:
             # What was not paid back is not told of as if it were.
             told = last_known(order, self.clock.now(), stale=True)
             return told if refunded > order.refunded else in_progress(order, reading, stale=False)
-        return in_progress(stored, stored.reading or reading, stale=False)
+        # Where a neighbour's reading stands, it tells itself how old it is.
+        is_ours = stored.reading == reading
+        return in_progress(stored, reading, stale=False) if is_ours else last_known(stored, self.clock.now())
 
     def _reading(self, order: Order, status: Status) -> Reading:
         known = status.status
         is_parent = order.type == SUBSCRIPTIONS or order.runs is not None
-        if known is OrderStatus.UNKNOWN or (known in ORDINARY and not is_parent):
+        if known is OrderStatus.UNKNOWN or (known in OF_PARENTS and not is_parent):
             known = None
         if known is None:
             _warn("unknown status", order, status.raw_status[:64])

@@ -10,6 +10,8 @@ from cli.console import Console, Group, pass_console
 from cli.options import AMOUNT, REFERENCE, SLUG, Table, facts, moment
 
 CURRENCY = "USD"
+KINDS = ("credit", "hold", "capture", "release", "refund")
+"""In the order in which they can follow one another in the same moment."""
 
 
 @click.group("wallet", cls=Group)
@@ -48,9 +50,10 @@ def credit(console: Console, tenant: str, amount: int, reference: str) -> None:
 @click.argument("tenant", type=SLUG)
 @pass_console
 def ledger(console: Console, tenant: str) -> None:
-    """Print every movement of a tenant's money, oldest first, with the balance after it."""
+    """Print every movement of a tenant's money by time, with the balance after it."""
     console.registry.tenant(tenant)
-    entries = _entries(sorted(console.parts.wallet.ledger(tenant), key=lambda entry: entry["at"]))
+    movements = console.parts.wallet.ledger(tenant)
+    entries = _entries(sorted(movements, key=lambda one: (one["at"], KINDS.index(one["kind"]))))
     rows = [tuple(entry.values()) for entry in entries]
     console.emit(
         {"tenant": tenant, "currency": CURRENCY, "entries": entries},

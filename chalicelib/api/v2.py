@@ -66,6 +66,7 @@ _SUBSCRIPTION_STATUSES: Mapping[OrderStatus, str] = {
     OrderStatus.PARTIAL: "Completed",
     OrderStatus.EXPIRED: "Expired",
     OrderStatus.CANCELED: "Canceled",
+    OrderStatus.FAILED: "Canceled",
     OrderStatus.REFUNDED: "Canceled",
 }
 # Nothing is known of a refill for which its panel gave no id, and the protocol has no word for that.

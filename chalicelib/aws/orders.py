@@ -14,12 +14,14 @@ from chalicelib.aws import wallet
 from chalicelib.aws.order_items import attempt_item, from_item, reading_item, sortable, to_item
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
 from chalicelib.errors import AlreadyBound, StoreBusy
-from chalicelib.model import Attempt, Order, OrderState, Reading, random_id
+from chalicelib.model import FINAL, Attempt, Order, OrderState, Reading, random_id
 from chalicelib.ports import Acceptance, Accepted, Broke, Claimed
 
 OPEN_ORDERS, ORDERS_BY_TIME = "open-orders", "orders-by-time"
 # Drawing a free id out of 2^31 fails this often only if the tenant has used nearly all of them.
 _DRAWS = 8
+# Clocks of containers differ by less than this, in µs.
+_SKEW = 300_000_000
 _NAMES = {"#attempt": "attempt", "#token": "token", "#state": "state"}
 
 
@@ -238,19 +240,26 @@ class DynamoOrders:
         yield from (from_item(item) for item in items)
 
     def observe(self, order: Order, reading: Reading, *, refunded: int, until: int) -> Order:
-        """Keep a status reading if it is newer than the stored one, and give back what it makes due, once."""
+        """Keep a status reading if it is newer than the stored one, and give back what it makes due, once.
+
+        A final reading is newer than any that is not, whatever the clocks say, and the first one stands.
+        """
+        names = {"#reading": "reading", "#status": "status"}
+        final = {f":final{n}": status.value for n, status in enumerate(sorted(FINAL))}
+        newer = f"NOT #reading.#status IN ({', '.join(final)})"
+        values: Item = {":reading": reading_item(reading), ":refunded": refunded, ":before": order.refunded, **final}
+        if reading.status not in FINAL:
+            # A reading of a clock that is far ahead must not stand until ours has come so far.
+            newer += " AND (#reading.#at < :at OR #reading.#at > :ahead)"
+            names["#at"] = "at"
+            values |= {":at": reading.at, ":ahead": reading.at + _SKEW}
         write = Write(
             *_key(order),
             update="SET #reading = :reading, refunded = :refunded",
-            condition="attribute_exists(pk) AND (attribute_not_exists(#reading) OR #reading.#at < :at)"
+            condition=f"attribute_exists(pk) AND (attribute_not_exists(#reading) OR {newer})"
             " AND (attribute_not_exists(refunded) OR refunded = :before)",
-            names={"#reading": "reading", "#at": "at"},
-            values={
-                ":reading": reading_item(reading),
-                ":at": reading.at,
-                ":refunded": refunded,
-                ":before": order.refunded,
-            },
+            names=names,
+            values=values,
         )
         money = wallet.refund(replace(order, updated=reading.at), refunded)
         try:

@@ -104,7 +104,7 @@ def refund(order: Order, refunded: int) -> list[Write]:
     due = refunded - order.refunded
     if not due or not _pays(order):
         return []
-    return _movement(order, "REFUND", available=due, held=0, name=f"{order.id}:{refunded}")
+    return _movement(order, "REFUND", available=due, held=0, after=refunded)
 
 
 def settle(subscription: Order, *, spent: int) -> list[Write]:
@@ -117,7 +117,8 @@ def _pays(order: Order) -> bool:
     return order.funding is Funding.WALLET
 
 
-def _movement(order: Order, kind: str, *, available: int, held: int, name: str | None = None) -> list[Write]:
+def _movement(order: Order, kind: str, *, available: int, held: int, after: int | None = None) -> list[Write]:
+    """Return the two writes of a movement; ``after`` tells apart those of one kind of one order."""
     if not available and not held:
         return []
     taken = {"available": -available, "held": -held}
@@ -135,14 +136,16 @@ def _movement(order: Order, kind: str, *, available: int, held: int, name: str |
                 **{f":{source}_taken": amount for source, amount in sources.items()},
             },
         ),
-        _entry(order.tenant, kind, name or str(order.id), order.updated, available=available, held=held),
+        _entry(order.tenant, kind, str(order.id), order.updated, available=available, held=held, after=after),
     ]
 
 
-def _entry(tenant: str, kind: str, name: str, at: int, *, available: int, held: int = 0) -> Write:  # noqa: PLR0913
+def _entry(  # noqa: PLR0913 - a line of a ledger is made of these
+    tenant: str, kind: str, name: str, at: int, *, available: int, held: int = 0, after: int | None = None
+) -> Write:
     return Write(
         f"T#{tenant}",
-        f"LEDGER#{kind}#{name}",
+        f"LEDGER#{kind}#{name}" if after is None else f"LEDGER#{kind}#{name}#{after}",
         put={"kind": kind.lower(), "id": name, "available": available, "held": held, "at": at},
         condition="attribute_not_exists(pk)",
     )

@@ -280,6 +280,7 @@ class Classic(Dialect):
             currency=reading.currency(holder.get("currency")) or self.currency,
             start_count=_not_negative(_first(reading.count, holder, self.start_fields)),
             remains=_remains(_first(reading.count, holder, self.remains_fields)),
+            odd_remains=_odd(holder, self.remains_fields),
             orders=reading.identifiers(holder["orders"]) if "orders" in holder else None,
             posts=_not_negative(reading.count(holder.get("posts"))),
             # SmartPanel itself says true or false here.
@@ -430,6 +431,12 @@ def _limits(least: object, most: object) -> tuple[int, int]:
 
 def _not_negative(number: int | None) -> int | None:
     return None if number is None or number < 0 else number
+
+
+def _odd(holder: Mapping[str, object], names: Iterable[str]) -> bool:
+    """Say whether a figure is there and cannot be read."""
+    given = [holder[name] for name in names if holder.get(name) not in (None, "")]
+    return bool(given) and all(reading.count(value) is None for value in given)
 
 
 def _remains(number: int | None) -> int | None:

@@ -314,7 +314,7 @@ STATUSES: Mapping[str, OrderStatus] = MappingProxyType(
         "partiallycompleted": OrderStatus.PARTIAL,
         "canceled": OrderStatus.CANCELED,
         "cancelled": OrderStatus.CANCELED,
-        "fail": OrderStatus.CANCELED,
+        "fail": OrderStatus.FAILED,
         "refunded": OrderStatus.REFUNDED,
         # Of subscriptions only.
         "active": OrderStatus.ACTIVE,

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from chalicelib import money
 from chalicelib.errors import StoreBusy
-from chalicelib.model import Funding, Tenant
+from chalicelib.model import Funding, OrderStatus, Reading, Tenant
+from sandbox.orders import Stage
 from tests.api.http import v2, v3
 from tests.gateway.test_faults import FAULTS, Fault, Killed, Wire
+from tests.gateway.test_types import ORDERS
 from tests.market import Market
 from tests.world import FOLLOWERS, LINK, SECOND, World, says
 
@@ -50,6 +52,51 @@ def test_a_tenant_gets_back_what_the_panel_gives_back(market: Market, slug: str,
         market.time.at += 90 * SECOND
         v2(market, {"action": "status", "order": added.json["order"]})
     assert market.money() == (CREDIT - paid, 0)
+
+
+@pytest.mark.parametrize("kind", ["Package", "Custom Comments", "Mentions Custom List", "Comment Likes", "Poll"])
+@pytest.mark.parametrize("link", ["partial", "cancel", "cancel-partial", "fail"])
+def test_orders_of_other_types_get_back_what_the_panel_gives_back(market: Market, kind: str, link: str) -> None:
+    slug, _, fields, _ = next(case for case in ORDERS if case[:2] == ("smosale", kind))
+    added = v3(market, {"action": "add", "service": market.service(slug, kind), **fields, "link": f"{LINK}/{link}"})
+    market.time.at += 90 * SECOND
+    told = v3(market, {"action": "status", "order": added.json["order"]}).json
+    [bought] = market.bought(slug)
+    assert bought.refunded
+    assert market.money() == (CREDIT - money.micros(bought.charge - bought.refunded), 0)
+    assert money.micros(Decimal(str(told["charge"]))) == money.micros(bought.charge - bought.refunded)
+
+
+def test_a_failure_midway_is_paid_back_whole_as_its_panel_does(market: Market) -> None:
+    service = market.service("smosale", "Default")
+    added = v3(market, {"action": "add", "service": service, "link": LINK, "quantity": 1000}).json["order"]
+    market.time.at += 40 * SECOND
+    assert 0 < v3(market, {"action": "status", "order": added}).json["remains"] < 1000
+    market.move("smosale", added, Stage.FAILED)
+    [bought] = market.bought("smosale")
+    market.panel("smosale").give_back(bought)
+    told = v3(market, {"action": "status", "order": added}).json
+    assert (told["status"], told["charge"]) == ("canceled", 0)
+    assert market.money() == (CREDIT, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "back"),
+    [
+        ({"status": "Canceled", "runs": "2", "orders": ["901", "902"]}, 0),
+        ({"status": "Canceled", "runs": "0", "charge": "0", "orders": []}, 270_000),
+        ({"status": "Canceled", "remains": "100"}, 90_000),
+        ({"status": "Canceled", "remains": "0"}, 270_000),
+    ],
+)
+def test_the_parent_of_a_drip_feed_that_states_no_figure_is_not_paid_back_by_guess(
+    world: World, said: dict[str, Any], back: int
+) -> None:
+    number = world.add(quantity=100, runs=3, interval=5).order
+    world.panel.behaviours["status"] = says(said)
+    world.time.at += 16 * SECOND
+    look(world, number)
+    assert world.money() == (100 * SECOND - 270_000 + back, 0)
 
 
 def test_a_drip_feed_is_paid_back_by_the_share_of_all_its_runs(market: Market) -> None:
@@ -100,6 +147,9 @@ def look(world: World, number: int) -> Any:
         ({"status": "Completed", "remains": "500"}, 0),
         ({"status": "In progress", "remains": "500"}, 0),
         ({"status": "Error", "charge": "0", "remains": "1000"}, 0),
+        ({"status": "Fail", "charge": "0", "remains": "500"}, PRICE),
+        ({"status": "Canceled", "remains": None}, PRICE),
+        ({"status": "Canceled", "remains": ""}, PRICE),
     ],
 )
 def test_the_rule_for_each_end(world: World, said: dict[str, Any], back: int) -> None:
@@ -108,10 +158,14 @@ def test_the_rule_for_each_end(world: World, said: dict[str, Any], back: int) ->
     assert world.money() == (100 * SECOND - PRICE + back, 0)
 
 
+@pytest.mark.parametrize("said", [{"status": "Partial", "remains": "Unknown"}, {"status": "Partial"}])
+@pytest.mark.parametrize("status", ["Partial", "Canceled"])
 def test_a_refund_that_cannot_be_computed_is_told_and_none_is_made(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, said: dict[str, str], status: str
 ) -> None:
-    number = order(world, status="Partial", remains="Unknown")
+    if status == "Canceled":
+        said = {"status": status, "remains": "1.000"}
+    number = order(world, **said)
     with caplog.at_level("ERROR", logger="panelgate"):
         look(world, number)
     assert "a refund cannot be computed" in caplog.messages
@@ -127,7 +181,7 @@ def test_many_who_look_at_once_pay_back_once(world: World) -> None:
     assert key
     assert world.money() == (100 * SECOND - PRICE // 2, 0)
     refunds = [entry for entry in world.parts.wallet.ledger("acme") if entry["kind"] == "refund"]
-    assert [(entry["id"], entry["available"]) for entry in refunds] == [(f"{number}:{PRICE // 2}", PRICE // 2)]
+    assert [(entry["id"], entry["available"]) for entry in refunds] == [(str(number), PRICE // 2)]
 
 
 # admit, providers, the order, secret, the panel, the refund
@@ -201,3 +255,83 @@ def test_a_subscriptions_child_that_ended_before_it_was_seen_is_not_paid_back_tw
     world.time.at += 60 * SECOND
     assert look(world, children[0])["charge"] == 0.04
     assert world.money() == (100 * SECOND - 40_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "paid"),
+    [
+        (
+            {"status": "In progress", "charge": "0.05", "remains": "100"},
+            {"status": "Partial", "charge": "0.025"},
+            25_000,
+        ),
+        ({"status": "Pending", "remains": "80"}, {"status": "Canceled", "remains": "80"}, 0),
+        ({"status": "Canceled", "remains": "80"}, {"status": "Canceled", "remains": "80"}, 0),
+        ({"status": "Refunded", "charge": "0.1"}, {"status": "Refunded", "charge": "0.1"}, 0),
+        ({"status": "In progress", "charge": "0.1"}, {"status": "Fail", "charge": "0.1"}, 0),
+    ],
+)
+def test_a_subscriptions_child_costs_in_the_end_what_its_panel_keeps(
+    world: World, first: dict[str, Any], last: dict[str, Any], paid: int
+) -> None:
+    service = replace(FOLLOWERS, id=3, type="Subscriptions", rate=Decimal(1), min=10, max=1000)
+    world.parts.catalog.sync("smosale", [FOLLOWERS, service])
+    fields = {"action": "add", "service": 3001, "username": "u", "min": 10, "max": 100, "delay": 0, "posts": 1}
+    number = v3(world, fields).json["order"]
+    said = {"child": first}
+    world.panel.behaviours["status"] = lambda panel, asked: says(
+        {"status": "Completed", "orders": [900]} if asked["order"] == str(panel.first_order) else said["child"]
+    )(panel, asked)
+    world.time.at += 16 * SECOND
+    children = look(world, number)["orders"]
+    said["child"] = last
+    world.time.at += 16 * SECOND
+    look(world, children[0])
+    assert world.money() == (100 * SECOND - paid, 0)
+
+
+def test_a_total_at_the_end_is_set_against_what_the_children_cost_in_the_end(world: World) -> None:
+    service = replace(FOLLOWERS, id=3, type="Subscriptions", rate=Decimal(1), min=10, max=1000)
+    world.parts.catalog.sync("smosale", [FOLLOWERS, service])
+    fields = {"action": "add", "service": 3001, "username": "u", "min": 10, "max": 100, "delay": 0, "posts": 2}
+    number = v3(world, fields).json["order"]
+    said: dict[str, dict[str, Any]] = {
+        "23501": {"status": "Active", "orders": [900]},
+        "900": {"status": "In progress", "charge": "0.1"},
+    }
+    world.panel.behaviours["status"] = lambda panel, asked: says(said[asked["order"]])(panel, asked)
+    world.time.at += 16 * SECOND
+    children = look(world, number)["orders"]
+    said["900"] = {"status": "Partial", "charge": "0.04", "remains": "60"}
+    world.time.at += 16 * SECOND
+    look(world, children[0])
+    said["23501"] = {"status": "Completed", "charge": "0.09"}
+    world.time.at += 16 * SECOND
+    look(world, number)
+    assert world.money() == (100 * SECOND - 90_000, 0)
+
+
+def test_an_end_is_believed_whatever_the_clock_of_the_reading_before(world: World) -> None:
+    number = order(world, status="Canceled")
+    record = world.parts.orders.get("acme", number)
+    assert record is not None
+    ahead = Reading(status=OrderStatus.IN_PROGRESS, start_count=None, remains=None, at=world.time.at + 3600 * SECOND)
+    record = world.parts.orders.observe(record, ahead, refunded=0, until=ahead.at)
+    told = look(world, number)
+    assert (told["status"], told["charge"], told["stale"]) == ("canceled", 0, False)
+    assert world.money() == (100 * SECOND, 0)
+
+    late = replace(ahead, at=ahead.at + SECOND)
+    stored = world.parts.orders.observe(replace(record, refunded=PRICE), late, refunded=PRICE, until=late.at)
+    assert stored.reading is not None
+    assert stored.reading.status is OrderStatus.CANCELED
+
+
+def test_a_live_reading_far_ahead_gives_way_to_a_later_look(world: World) -> None:
+    number = order(world, status="In progress", remains="10")
+    record = world.parts.orders.get("acme", number)
+    assert record is not None
+    ahead = Reading(status=OrderStatus.PENDING, start_count=None, remains=None, at=world.time.at + 3600 * SECOND)
+    world.parts.orders.observe(record, ahead, refunded=0, until=ahead.at)
+    told = look(world, number)
+    assert (told["status"], told["stale"]) == ("in_progress", False)

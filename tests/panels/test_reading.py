@@ -144,7 +144,7 @@ def test_flags(given_: object, expected: bool | None) -> None:  # noqa: FBT001 -
     [
         *(("In progress", OrderStatus.IN_PROGRESS), ("IN_PROGRESS", OrderStatus.IN_PROGRESS)),
         *(("Inprogress", OrderStatus.IN_PROGRESS), ("in-progress", OrderStatus.IN_PROGRESS)),
-        *(("Canceled", OrderStatus.CANCELED), ("CANCELLED", OrderStatus.CANCELED), ("Fail", OrderStatus.CANCELED)),
+        *(("Canceled", OrderStatus.CANCELED), ("CANCELLED", OrderStatus.CANCELED), ("Fail", OrderStatus.FAILED)),
         *(("Partially Completed", OrderStatus.PARTIAL), ("partial", OrderStatus.PARTIAL)),
         *(("Awaiting", OrderStatus.PENDING), ("queued", OrderStatus.QUEUED), ("Refunded", OrderStatus.REFUNDED)),
         *(("Error", None), ("Refill", None), ("unknown", None), ("Complet", None), ("", None)),
