@@ -111,7 +111,7 @@ def render(result: Result, _incoming: Incoming) -> Answer:
             return Answer(200, to_json(_one(result)))
 
 
-def _one(told: Told) -> Mapping[str, Any]:
+def _one(told: Told) -> object:
     match told:
         case Progress():
             return _status(told)
@@ -120,7 +120,7 @@ def _one(told: Told) -> Mapping[str, Any]:
         case RefillProgress():
             return {"status": _REFILL_STATUSES[told.status]}
         case Canceling():
-            return {"cancel": 1}
+            return [{"order": told.order, "cancel": 1}]  # an array also for one (contract 3)
         case _:
             assert_never(told)
 

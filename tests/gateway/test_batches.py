@@ -246,6 +246,12 @@ def test_v2_cancel_is_an_array_also_for_one(market: Market) -> None:
     ]
 
 
+def test_v2_a_list_without_an_id_does_not_change_the_array_of_one(market: Market) -> None:
+    number = order(market)
+    blank = v2(market, {"action": "cancel", "order": number, "orders": " , ]"})
+    assert blank.json == [{"order": number, "cancel": 1}]
+
+
 def test_v3_cancel_for_one_and_for_many(market: Market) -> None:
     number = order(market)
     assert v3(market, {"action": "cancel", "order": number}).json == {
