@@ -54,6 +54,10 @@ class Patience:
     slot: int
     end: int
 
+    def window(self, now: int) -> Window:
+        """Return when a call may run that is made now."""
+        return Window(slot_by=min(now + self.slot, self.end), send_by=self.end, deadline=self.end)
+
 
 def reading_patience(now: int, latest: int) -> Patience:
     """Return how long a read that begins now may ask, and not after ``latest``."""
@@ -156,7 +160,9 @@ class Batcher:
             if stopped:
                 return stopped[0]
             try:
-                answer: Answer | PanelgateError = self.caller.ask(provider, one, self._window(patience))
+                answer: Answer | PanelgateError = self.caller.ask(
+                    provider, one, patience.window(self.caller.clock.now())
+                )
             except PanelgateError as error:
                 answer = error
             if (stop := _stop(answer)) is not None:
@@ -164,10 +170,6 @@ class Batcher:
             return answer
 
         return side_by_side(call, calls, most=1 if provider.interval else _SIDE_BY_SIDE)
-
-    def _window(self, patience: Patience) -> Window:
-        latest = min(self.caller.clock.now() + patience.slot, patience.end)
-        return Window(slot_by=latest, send_by=patience.end, deadline=patience.end)
 
 
 def _stop(answer: Answer | PanelgateError) -> PanelgateError | None:

@@ -14,7 +14,7 @@ from itertools import islice
 from chalicelib import money
 from chalicelib.actions import Action, Balance, GetBalance
 from chalicelib.batching import READ_TIME, Batcher, reading_patience
-from chalicelib.calling import Caller, Window
+from chalicelib.calling import Caller
 from chalicelib.commands import (
     AddCommand,
     AnyCommand,
@@ -183,10 +183,8 @@ class Gateway:
 
     def _balance_at(self, provider: Provider, deadline: Deadline) -> Money:
         now = self.clock.now()
-        patience = reading_patience(now, deadline.ask)
-        window = Window(slot_by=min(now + patience.slot, patience.end), send_by=patience.end, deadline=patience.end)
         try:
-            balance = self.caller.ask(provider, GetBalance(), window)
+            balance = self.caller.ask(provider, GetBalance(), reading_patience(now, deadline.ask).window(now))
         except (Unavailable, SendFailure, UnreadableReply) as error:
             facts = {"provider": provider.slug, "cause": f"{type(error).__name__}: {error}"}
             logger.warning("provider not read", extra={"facts": facts})

@@ -79,6 +79,11 @@ class Incoming:
         """The type of the body in lower case, without parameters; empty when the client names none."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
+    def has(self, etag: str) -> bool:
+        """Say whether the caller names this entity tag, weak or not, as what it has already."""
+        given = self.headers.get("if-none-match", "").split(",")
+        return etag in {tag.strip().removeprefix("W/") for tag in given}
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:

@@ -71,7 +71,7 @@ def _batch(batch: Batch) -> Mapping[str, Any]:
 
 def _services(result: Offers, incoming: Incoming) -> Answer:
     etag = f'"{result.etag}"'
-    if etag in (tag.strip().removeprefix("W/") for tag in incoming.headers.get("if-none-match", "").split(",")):
+    if incoming.has(etag):
         return Answer(304, "", {"ETag": etag})
     page = first_page((offer.id, {**service_row(offer), **offer.service.extra}) for offer in result.offers)
     link = {} if page.next is None else {"Link": f'<?cursor={page.next}>; rel="next"'}

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from chalicelib.actions import PanelService
 from chalicelib.aws.orders import DynamoOrders
 from chalicelib.errors import StoreBusy
 from chalicelib.model import Order
@@ -21,18 +20,7 @@ from tests.world import COMMENTS, FOLLOWERS, SECOND, PretendPanel, World
 CREDIT = 100 * SECOND
 UNIT = 350  # micro-USD
 FIELDS = {"action": "add", "service": 3001, "username": "star", "min": 20, "max": 30, "delay": 0}
-SERVICE = PanelService(
-    id=3,
-    name="Auto likes",
-    type="Subscriptions",
-    category="",
-    rate=Decimal("0.35"),
-    min=10,
-    max=1000,
-    refill=False,
-    cancel=True,
-    dripfeed=None,
-)
+SERVICE = replace(FOLLOWERS, id=3, type="Subscriptions", rate=Decimal("0.35"), min=10, max=1000, refill=False)
 CHILD = {"charge": "0.0105", "start_count": "0", "status": "In progress", "remains": "30", "currency": "USD"}
 OWN = 23501  # the panel's id of the first order
 

@@ -15,8 +15,7 @@ def serve_document(incoming: Incoming) -> Answer:
     """Answer with the document, or with 304 to who has it already."""
     body, etag = _rendered()
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    known = {tag.strip().removeprefix("W/") for tag in incoming.headers.get("if-none-match", "").split(",")}
-    return Answer(304, "", headers) if etag in known else Answer(200, body, headers)
+    return Answer(304, "", headers) if incoming.has(etag) else Answer(200, body, headers)
 
 
 @cache
