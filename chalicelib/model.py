@@ -113,7 +113,10 @@ class Provider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """A reseller. ``interval`` and ``burst`` are its limit, as for a provider; ``dedupe`` in seconds."""
+    """A reseller. ``interval`` and ``burst`` are its limit, as for a provider; ``dedupe`` in seconds.
+
+    ``daily_spend`` is what its orders of one UTC day may cost, in micro-USD (None: no limit).
+    """
 
     id: str
     active: bool = True
@@ -127,6 +130,8 @@ class Tenant:
     origins: frozenset[str] = frozenset()
     require_idempotency: bool = False
     dedupe: int = 0
+    daily_spend: int | None = None
+    refuse_duplicate_link: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +215,14 @@ class Refill:
     at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a tenant may spend on one UTC day (``2027-01-15``), in micro-USD."""
+
+    day: str
+    limit: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """The gateway's own record of one ``add``: journal, idempotency record and status cache at once.
@@ -218,6 +231,9 @@ class Order:
     ``claim`` is what this order alone may hold (an idempotency key, or its meaning within ``claim_window`` µs);
     ``refunded`` is what of ``charge`` went back; ``pending`` and ``refusal`` are the first answer, for replays;
     ``pending_order`` is the provider's id of an order that it has not confirmed yet.
+
+    ``link_claim`` stands for the service and the link that only one active order may have, ``budget`` for the day's
+    limit that ``charge`` counts against; None where the tenant asked for no such guard.
 
     ``quantity`` is per run; 1 for a package, the most that a post gets for a subscription. ``rate`` is what the tenant
     pays per 1000 (micro-USD), ``cost`` what the provider asks (its currency); both as they were at the order's time.
@@ -248,6 +264,8 @@ class Order:
     fingerprint: str
     claim: str | None = None
     claim_window: int | None = None
+    link_claim: str | None = None
+    budget: Budget | None = None
     idempotency_key: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
     attempts: int = 1
@@ -267,6 +285,13 @@ class Order:
     def price(self) -> int:
         """Micro-USD that this order itself costs as far as is known: a subscription, what its orders do not cost."""
         return self.charge - self.refunded if self.held is None else self.held + (self.spent or 0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of it: nothing was bought, or its panel has said that it ended."""
+        if self.state in (OrderState.REJECTED, OrderState.NOT_PLACED):
+            return True
+        return self.reading is not None and self.reading.status in FINAL
 
     @property
     def hold(self) -> int:

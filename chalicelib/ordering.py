@@ -1,22 +1,26 @@
 """An ``add``: checked, accepted once, and handed to ``purchase``; or the answer that its key has had before."""
 
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from chalicelib import money
 from chalicelib.calling import Caller, dialect_of
 from chalicelib.commands import AddCommand
 from chalicelib.errors import Code, Refusal, StoreBusy, Unavailable, try_later
-from chalicelib.model import Attempt, Order, OrderState, Provider, Service, Tenant, random_id
+from chalicelib.model import Attempt, Budget, Order, OrderState, Provider, Service, Tenant, random_id
 from chalicelib.offering import Offering, digest
 from chalicelib.order_types import SUBSCRIPTIONS, Terms, meaning, read_terms
-from chalicelib.ports import SECOND, Acceptance, Accepted, Broke, Claimed, Clock, Orders
-from chalicelib.purchase import ANSWER_TIME, RECORD_TIME, Deadline, Purchase, Receipt
+from chalicelib.ports import SECOND, Acceptance, Accepted, Broke, Claimed, Clock, LinkTaken, Orders, OverBudget
+from chalicelib.purchase import ACTIVE_LINK, ANSWER_TIME, RECORD_TIME, Deadline, Purchase, Receipt
 from chalicelib.session import Session
 
 # After `send_by` a sender may still be reading its answer for this long, on a clock that may differ from ours.
 SENDER_GONE = 85 * SECOND
+# A web address or `host/path`: where it is, the path there, and what follows the path.
+_ADDRESS = re.compile(r"((?i:https?)://[^/?#]+|[^/?#]+(?=/))([^?#]*)(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,12 @@ class Ordering:
                 return Purchase(self.orders, self.caller, order, session.deadline).make(provider)
             case Claimed(first):
                 return self._replay(first, command)
+            case LinkTaken():
+                raise Refusal(*ACTIVE_LINK)
+            case OverBudget():
+                raise Refusal(
+                    Code.SPEND_LIMIT_REACHED, "This would pass the day's spending limit; days end at midnight UTC"
+                )
             case Broke():
                 raise Refusal(Code.INSUFFICIENT_FUNDS, "Not enough funds on balance")
 
@@ -97,6 +107,8 @@ class Ordering:
             fingerprint=fingerprint,
             claim=_claim(tenant, command, fingerprint),
             claim_window=tenant.dedupe * SECOND if command.idempotency_key is None else None,
+            link_claim=_link_claim(tenant, command.service, terms.link),
+            budget=_budget(tenant, now),
             idempotency_key=command.idempotency_key,
             extra=terms.extra,
         )
@@ -156,3 +168,32 @@ def _claim(tenant: Tenant, command: AddCommand, fingerprint: str) -> str | None:
     if command.idempotency_key is not None:
         return key_claim(command.idempotency_key)
     return f"SAME#{fingerprint}" if tenant.dedupe else None
+
+
+def _link_claim(tenant: Tenant, service: int, link: str | None) -> str | None:
+    """Return what only one active order may have, if the tenant wants that: a service and a link.
+
+    A subscription has no link, and may be one of several of a user name.
+    """
+    if link is None or not tenant.refuse_duplicate_link:
+        return None
+    return hashlib.sha256(f"{service} {_target(link)}".encode()).hexdigest()
+
+
+def _target(link: str) -> str:
+    """Return a link in the one spelling of all that mean the same: hosts have no case, and a last slash says nothing.
+
+    Everything else may make a difference to a panel.
+    """
+    address = _ADDRESS.fullmatch(link)
+    if address is None:
+        return link
+    place, path, rest = address.groups()
+    return place.lower() + path.rstrip("/") + rest
+
+
+def _budget(tenant: Tenant, now: int) -> Budget | None:
+    """Return what a tenant may spend on the day of a time (epoch µs), if it has a limit."""
+    if tenant.daily_spend is None:
+        return None
+    return Budget(datetime.fromtimestamp(now / SECOND, UTC).date().isoformat(), tenant.daily_spend)

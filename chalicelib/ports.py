@@ -104,20 +104,31 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkTaken:
+    """An active order has this service and link."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverBudget:
+    """The charge would pass what the tenant may spend on this day."""
+
+
+@dataclass(frozen=True, slots=True)
 class Broke:
     """The wallet does not hold the charge."""
 
 
-Acceptance = Accepted | Claimed | Broke
+Acceptance = Accepted | Claimed | LinkTaken | OverBudget | Broke
 
 
 class Orders(Protocol):
     """The orders' journal; see design.md 4 for the states and who may move them."""
 
     def accept(self, order: Order, *, until: int) -> Acceptance:
-        """Store a SENDING order, hold its money and take its claim in one transaction.
+        """Store a SENDING order, hold its money, count it on its day and take its claims in one transaction.
 
-        The id of the order may be changed to a free one.
+        The id of the order may be changed to a free one. What stands against it is told in the order of
+        ``Acceptance``: a claim before a link, a link before the day's limit, that before the wallet.
         """
 
     def claimed(self, tenant: str, claim: str) -> Order | None:
@@ -135,6 +146,8 @@ class Orders(Protocol):
 
     def reject(self, order: Order, refusal: Mapping[str, str] | None, *, until: int) -> bool:
         """Record that nothing was bought and give the money back; without a ``refusal`` the claim is freed too.
+
+        What the order counted on its day is given back with the money.
 
         False if the caller cannot be told so: the order is no longer this attempt's, or it was called UNKNOWN
         meanwhile, then its money is back and its claim stays.

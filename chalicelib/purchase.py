@@ -35,15 +35,16 @@ RECORD_TIME = 1_500_000
 # Characters of a provider's text that are kept as evidence.
 KEPT_EVIDENCE = 300
 
+ACTIVE_LINK = (
+    Code.DUPLICATE_LINK,
+    "You have active order with this link. Please wait until order being completed.",
+)
 # What a provider's refusal of an `add` means to the caller, where it is the order's trouble. After the operator's
 # (`calling.RETRY_AFTER`) nothing was bought either, and the same key may try again.
 _PERMANENT: Mapping[Reason, tuple[Code, str]] = {
     Reason.SERVICE: (Code.SERVICE_NOT_FOUND, "This service is not available any more"),
     Reason.LINK: (Code.INVALID_LINK, "The link was not accepted for this service"),
-    Reason.DUPLICATE_LINK: (
-        Code.DUPLICATE_LINK,
-        "You have active order with this link. Please wait until order being completed.",
-    ),
+    Reason.DUPLICATE_LINK: ACTIVE_LINK,
     Reason.QUANTITY: (Code.INVALID_QUANTITY, "Incorrect quantity"),
     Reason.QUANTITY_LOW: (Code.INVALID_QUANTITY, "Quantity less than minimal {}"),
     Reason.QUANTITY_HIGH: (Code.INVALID_QUANTITY, "Quantity more than maximum {}"),

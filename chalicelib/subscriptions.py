@@ -91,6 +91,8 @@ class Subscriptions:
             fingerprint="",
             claim=None,
             claim_window=None,
+            link_claim=None,
+            budget=None,
             idempotency_key=None,
             extra={},
             pending=False,

@@ -136,6 +136,11 @@ def read_amount(text: str) -> int:
     return money.micros(amount)
 
 
+def read_limit(text: str) -> int:
+    """Return an amount of money in micro-units, 0 for no limit."""
+    return 0 if text == "none" else read_amount(text)
+
+
 def read_ratio(text: str) -> Decimal:
     """Return what one unit of a currency is worth in another."""
     ratio = _decimal(text, RATIO_DECIMALS)
@@ -229,6 +234,7 @@ PACE = Written("rate", read_pace, f"write calls per second, minute or hour: 1/s,
 MANY = Written("number", read_many, f"write a number from 1 to 1000, or `{UNLIMITED}`")
 PERCENT = Written("percent", read_percent, "write a percentage with at most 4 decimals, such as 10% or 2.5%")
 AMOUNT = Written("amount", read_amount, "write an amount above 0 with at most 6 decimals, such as 100 or 12.50")
+LIMIT = Written("amount", read_limit, "write an amount above 0 with at most 6 decimals, such as 50, or `none`")
 RATIO = Written("ratio", read_ratio, "write how many USD one unit is worth, such as 0.00065")
 CURRENCY = Written("currency", read_currency, "write the currency's code, such as USD or EUR")
 NETWORK = Written("cidr", read_network, "write a range such as 203.0.113.0/24, without host bits, or one address")

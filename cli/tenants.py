@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import click
 
+from chalicelib import money
 from chalicelib.model import Funding, Ids, Tenant
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import (
     DEDUPE,
+    LIMIT,
     ORIGINS,
     PERCENT,
     RATE,
@@ -30,8 +33,11 @@ READERS: Mapping[str, Callable[[Any], object]] = {
     "providers": lambda names: frozenset(names) or None,
     "services": lambda numbers: frozenset(numbers) or None,
     "origins": frozenset,
+    "daily_spend": lambda micros: micros or None,
 }
 """How options become fields where they are not the same."""
+
+_COLUMNS = ("tenant", "active", "funding", "rate", "markup", "daily spend", "one per link", "providers")
 
 _settings = stacked(
     click.option("--funding", type=click.Choice([one.value for one in Funding]), help="Whose money orders spend."),
@@ -41,9 +47,15 @@ _settings = stacked(
     click.option("--providers", type=SLUGS, help="The only providers it may use; `all` for every one."),
     click.option("--services", type=SERVICES, help="The only services it may use; `all` for every one."),
     click.option("--origins", type=ORIGINS, help="Web origins that may call for it; `none` for none."),
+    click.option("--daily-spend", type=LIMIT, help="USD that its orders of a UTC day may cost: 50; `none` ends it."),
     click.option("--dedupe", type=DEDUPE, help="Window in which equal orders without a key are one: 120s; 0s ends it."),
     click.option(
         "--require-idempotency/--no-require-idempotency", default=None, help="Refuse orders without a key: yes or no."
+    ),
+    click.option(
+        "--refuse-duplicate-link/--no-refuse-duplicate-link",
+        default=None,
+        help="Refuse a second active order for a service and a link: yes or no.",
     ),
     click.option(
         "--ids",
@@ -132,14 +144,21 @@ def list_all(console: Console) -> None:
             one.funding,
             rate_text(one.interval),
             percent_text(one.markup),
+            _limit(one) or "none",
+            one.refuse_duplicate_link,
             _listed(one.providers) or "all",
         )
         for one in found
     ]
     console.emit(
         {"tenants": [document(tenant) for tenant in found]},
-        str(Table(("tenant", "active", "funding", "rate", "markup", "providers"), rows)),
+        str(Table(_COLUMNS, rows)),
     )
+
+
+def _limit(tenant: Tenant) -> Decimal | None:
+    """Return in USD what a tenant's orders of a day may cost."""
+    return None if tenant.daily_spend is None else money.amount(tenant.daily_spend)
 
 
 def _listed(names: frozenset[Any] | None) -> list[Any] | None:
@@ -173,11 +192,12 @@ def resume(console: Console, tenant: str) -> None:
 
 def _lines(shown: Mapping[str, Any]) -> str:
     """Return a tenant's document for people."""
-    return facts({name: "all" if value is None else value for name, value in shown.items()})
+    absent = dict.fromkeys(shown, "all") | {"daily_spend": "none"}
+    return facts({name: absent[name] if value is None else value for name, value in shown.items()})
 
 
 def document(tenant: Tenant) -> dict[str, Any]:
-    """Return what there is to know about a tenant, spelled as the options are; null means all."""
+    """Return what there is to know about a tenant, spelled as the options are; null means all, or no limit."""
     return {
         "tenant": tenant.id,
         "active": tenant.active,
@@ -191,4 +211,6 @@ def document(tenant: Tenant) -> dict[str, Any]:
         "origins": sorted(tenant.origins),
         "require_idempotency": tenant.require_idempotency,
         "dedupe": duration_text(tenant.dedupe),
+        "daily_spend": _limit(tenant),
+        "refuse_duplicate_link": tenant.refuse_duplicate_link,
     }

@@ -13,7 +13,7 @@ from chalicelib.aws.registry import Registry
 from chalicelib.commands import AddCommand, StatusCommand
 from chalicelib.errors import AnswerLost, NeverSent, Refusal
 from chalicelib.gateway import Credentials, Denied
-from chalicelib.model import Provider, Tenant
+from chalicelib.model import OrderState, Provider, Tenant
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.ports import Clock, Sender
 from chalicelib.purchase import Deadline, Receipt
@@ -147,7 +147,9 @@ class World:
             self.parts.wallet.credit(tenant.id, credit, reference="start")
         return self.registry.create_client(tenant.id).key
 
-    def twin(self, dynamodb: Any = None, secrets: Any = None, sender: Sender | None = None) -> Parts:
+    def twin(
+        self, dynamodb: Any = None, secrets: Any = None, sender: Sender | None = None, clock: Clock | None = None
+    ) -> Parts:
         """Return the same stage as another container sees it: nothing remembered, nothing cached."""
         parts = self.parts
         return assemble(
@@ -155,7 +157,7 @@ class World:
             dynamodb or parts.table.client,
             secrets or self.secrets,
             sender or parts.sender,
-            parts.clock,
+            clock or parts.clock,
         )
 
     def deadline(self) -> Deadline:
@@ -191,6 +193,18 @@ class World:
         assert balances.available >= 0
         assert balances.held >= 0
         return balances.available, balances.held
+
+    def spent(self, tenant: str = "acme") -> dict[str, int]:
+        """Return what a tenant's days have counted; it must be what their orders cost, without those not bought."""
+        counted = {
+            item["sk"].removeprefix("SPEND#"): item["spent"] for item in self.parts.table.query(f"T#{tenant}", "SPEND#")
+        }
+        due = dict.fromkeys(counted, 0)
+        for order in self.parts.orders.page(tenant):
+            if order.budget is not None and order.state not in (OrderState.REJECTED, OrderState.NOT_PLACED):
+                due[order.budget.day] += order.charge
+        assert counted == due
+        return counted
 
 
 FOLLOWERS = PanelService(

@@ -9,9 +9,13 @@ pk                          sk                          item
 ``T#<tenant>``              ``CLIENT#<client>``         a client, for the operator
 ``T#<tenant>``              ``WALLET``                  ``available`` and ``held``, in micro-USD
 ``T#<tenant>``              ``LEDGER#<kind>#<id>``      one movement of money, written once
+``T#<tenant>``              ``SPEND#<yyyy-mm-dd>``      ``spent``: what the orders of a UTC day cost, in micro-USD; only
+                                                        of tenants with a daily limit
 ``T#<tenant>``              ``ORDER#<id>``              an order
 ``T#<tenant>``              ``REFILL#<id>``             a refill that a panel accepted
 ``T#<tenant>``              ``CLAIM#<claim>``           an idempotency key, or an order's meaning, and its order
+``T#<tenant>``              ``LINK#<digest>``           the last order on a service and a link; only of tenants who
+                                                        refuse duplicates
 ``TENANTS``                 ``<tenant>``                that the tenant exists, for lists
 ``ORIGIN#<origin>``         ``<tenant>``                that the tenant lists this web origin
 ``PROVIDERS``               ``<provider>``              configuration of a provider

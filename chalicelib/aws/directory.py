@@ -118,6 +118,8 @@ def tenant(item: Mapping[str, Any]) -> Tenant:
         origins=frozenset(item.get("origins", ())),
         require_idempotency=item["require_idempotency"],
         dedupe=item["dedupe"],
+        daily_spend=item.get("daily_spend"),
+        refuse_duplicate_link=item.get("refuse_duplicate_link", False),
     )
 
 
@@ -135,6 +137,9 @@ def tenant_attributes(value: Tenant) -> Item:
         "origins": sorted(value.origins),
         "require_idempotency": value.require_idempotency,
         "dedupe": value.dedupe,
+        # The item is written on every request: what is not set takes no room.
+        "daily_spend": value.daily_spend,
+        "refuse_duplicate_link": value.refuse_duplicate_link or None,
     }
 
 

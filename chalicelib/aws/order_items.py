@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from chalicelib.aws.table import Item
-from chalicelib.model import Attempt, Funding, Order, OrderState, OrderStatus, Reading
+from chalicelib.model import Attempt, Budget, Funding, Order, OrderState, OrderStatus, Reading
 from chalicelib.ports import SECOND
 
 
@@ -68,6 +68,8 @@ def to_item(order: Order) -> Item:
         "fingerprint": order.fingerprint,
         "claim": order.claim,
         "claim_window": order.claim_window,
+        "link_claim": order.link_claim,
+        "budget": {"day": order.budget.day, "limit": order.budget.limit} if order.budget else None,
         "idempotency_key": order.idempotency_key,
         "extra": dict(order.extra) or None,
         "held": order.held,
@@ -116,6 +118,8 @@ def from_item(item: Item) -> Order:
         fingerprint=item["fingerprint"],
         claim=item.get("claim"),
         claim_window=item.get("claim_window"),
+        link_claim=item.get("link_claim"),
+        budget=Budget(item["budget"]["day"], item["budget"]["limit"]) if "budget" in item else None,
         idempotency_key=item.get("idempotency_key"),
         extra=item.get("extra", {}),
         provider_order=item.get("provider_order"),

@@ -15,7 +15,7 @@ from chalicelib.aws.order_items import attempt_item, from_item, reading_item, so
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
 from chalicelib.errors import AlreadyBound, StoreBusy
 from chalicelib.model import FINAL, Attempt, Order, OrderState, Reading, random_id
-from chalicelib.ports import Acceptance, Accepted, Broke, Claimed
+from chalicelib.ports import Acceptance, Accepted, Broke, Claimed, LinkTaken, OverBudget
 
 OPEN_ORDERS, ORDERS_BY_TIME = "open-orders", "orders-by-time"
 # Drawing a free id out of 2^31 fails this often only if the tenant has used nearly all of them.
@@ -35,31 +35,47 @@ class DynamoOrders:
     # -- accepting -------------------------------------------------------------------------------------------------
 
     def accept(self, order: Order, *, until: int) -> Acceptance:
-        """Store a SENDING order, hold its money and take its claim in one transaction."""
+        """Store a SENDING order, hold its money, count it on its day and take its claims in one transaction."""
+        over = None
         for _ in range(_DRAWS):
-            writes = [_new(order), *_claim(order), *wallet.hold(order)]
+            guards = [*_claim(order), *_link_claim(order, over), *wallet.count(order)]
+            writes = [_new(order), *guards, *wallet.hold(order)]
             try:
                 self._table.transact(writes, until=until)
             except TransactionRefused as refused:
-                taken = refused.failed.get(0)
+                met = {writes[at].sk.partition("#")[0]: item for at, item in refused.failed.items()}
+                taken = met.get("ORDER")
                 if taken is not None and taken["attempt"]["token"] == order.attempt.token:
                     return Accepted(order)  # our own write, whose reply was lost
-                if 0 not in refused.failed:
-                    return self._not_accepted(order, refused)
-                order = replace(order, id=random_id())
+                if "ORDER" in met:
+                    order = replace(order, id=random_id())
+                    continue
+                answer = self._not_accepted(order, met)
+                if not isinstance(answer, Order):
+                    return answer
+                over = answer
             else:
                 return Accepted(order)
-        raise StoreBusy("no free order id was found")
+        raise StoreBusy("no free order id was found, or its link kept changing hands")
 
-    def _not_accepted(self, order: Order, refused: TransactionRefused) -> Acceptance:
-        """Tell a taken claim from an empty wallet."""
-        if order.claim is None or 1 not in refused.failed:
-            return Broke()
-        claim = refused.failed[1]
-        first = self.get(order.tenant, claim["order"]) if claim else None
-        if first is None:
-            raise StoreBusy("a claim without its order")
-        return Claimed(first)
+    def _not_accepted(self, order: Order, met: Mapping[str, Item | None]) -> Acceptance | Order:
+        """Say what stood against an order, by the kinds of items whose conditions failed, or whose link is free now.
+
+        A claim comes first, for its answer was given before; then what a tenant with more money would be told too.
+        """
+        if "CLAIM" in met:
+            first = self._holder(order, met["CLAIM"])
+            if first is None:
+                raise StoreBusy("a claim without its order")
+            return Claimed(first)
+        if "LINK" in met:
+            holder = self._holder(order, met["LINK"])
+            # An order that is not to be seen is just being stored.
+            return holder if holder is not None and holder.is_over else LinkTaken()
+        return OverBudget() if "SPEND" in met else Broke()
+
+    def _holder(self, order: Order, claim: Item | None) -> Order | None:
+        return self.get(order.tenant, claim["order"]) if claim else None
 
     def claimed(self, tenant: str, claim: str) -> Order | None:
         """Return the order that holds a claim."""
@@ -301,6 +317,25 @@ def _claim(order: Order) -> list[Write]:
             put={"order": order.id, "at": order.created},
             condition=condition,
             names={"#at": "at"} if values else {},
+            values=values,
+        )
+    ]
+
+
+def _link_claim(order: Order, over: Order | None) -> list[Write]:
+    """Return the write by which this is the one order on its link, which nobody has or one that is ``over``."""
+    if order.link_claim is None:
+        return []
+    condition, values = "attribute_not_exists(pk)", {}
+    if over is not None:
+        condition, values = "attribute_not_exists(pk) OR #order = :over", {":over": over.id}
+    return [
+        Write(
+            f"T#{order.tenant}",
+            f"LINK#{order.link_claim}",
+            put={"order": order.id},
+            condition=condition,
+            names={"#order": "order"} if values else {},
             values=values,
         )
     ]

@@ -261,9 +261,11 @@ def _busy(error: ClientError | BotoCoreError) -> str:
             for position, reason in enumerate(reasons)
             if reason.get("Code") == "ConditionalCheckFailed"
         }
-        if failed:
+        codes = {reason.get("Code", "None") for reason in reasons} - {"None", "ConditionalCheckFailed"}
+        if failed and not codes:
             raise TransactionRefused(failed) from None
-        codes = {reason.get("Code", "None") for reason in reasons} - {"None"}
+        # Beside a conflict a failed condition is half an answer: what is in conflict may stand against us as well,
+        # and which conditions fail decides what a caller is told.
         if codes <= _BUSY | {"ProvisionedThroughputExceeded"}:
             return "transaction conflict"
         raise error

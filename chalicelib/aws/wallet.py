@@ -2,6 +2,8 @@
 
 ``available`` is the sum of the ledger's ``available`` column, ``held`` that of its ``held`` column. A hold moves the
 charge from the one to the other, a capture takes it out of ``held``, a release moves it back.
+
+For tenants with a daily limit one item a UTC day has what their orders of it cost, whoever's money they spend.
 """
 
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 
 from chalicelib.aws.table import Item, Table, TransactionRefused, Write
 from chalicelib.errors import PanelgateError
-from chalicelib.model import Funding, Order
+from chalicelib.model import Budget, Funding, Order
 
 
 class ReferenceReused(PanelgateError):
@@ -84,14 +86,53 @@ def hold(order: Order) -> list[Write]:
     return _movement(order, "HOLD", available=-order.hold, held=order.hold)
 
 
+def count(order: Order) -> list[Write]:
+    """Return the write that counts an order's charge on its day, on condition that it stays within the day's limit."""
+    if order.budget is None:
+        return []
+    room = order.budget.limit - order.charge
+    # A charge beyond the limit itself has no room on a day without orders either.
+    condition = "#spent <= :room" if room < 0 else "attribute_not_exists(#spent) OR #spent <= :room"
+    return [
+        Write(
+            *_day(order.tenant, order.budget),
+            update="SET #spent = if_not_exists(#spent, :nothing) + :charge",
+            condition=condition,
+            names={"#spent": "spent"},
+            values={":charge": order.charge, ":nothing": 0, ":room": room},
+        )
+    ]
+
+
+def _uncount(order: Order) -> list[Write]:
+    """Return the write that gives back what an order counted, to the day that it was counted on.
+
+    It has no condition that could keep the money from going back; the order's own lets it happen once.
+    """
+    if order.budget is None:
+        return []
+    return [
+        Write(
+            *_day(order.tenant, order.budget),
+            update="SET #spent = if_not_exists(#spent, :charge) - :charge",
+            names={"#spent": "spent"},
+            values={":charge": order.charge},
+        )
+    ]
+
+
+def _day(tenant: str, budget: Budget) -> tuple[str, str]:
+    return f"T#{tenant}", f"SPEND#{budget.day}"
+
+
 def capture(order: Order) -> list[Write]:
     """Return the writes that spend what an order holds."""
     return _movement(order, "CAPTURE", available=0, held=-order.hold)
 
 
 def release(order: Order) -> list[Write]:
-    """Return the writes that give back what an order holds."""
-    return _movement(order, "RELEASE", available=order.hold, held=-order.hold)
+    """Return the writes that give back what an order holds, and what it counted on its day."""
+    return [*_movement(order, "RELEASE", available=order.hold, held=-order.hold), *_uncount(order)]
 
 
 def spend(child: Order, *, held: int) -> list[Write]:

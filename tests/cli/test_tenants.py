@@ -1,3 +1,6 @@
+import re
+from decimal import Decimal
+
 import pytest
 
 from cli.console import Console
@@ -16,6 +19,8 @@ DEFAULTS = {
     "origins": [],
     "require_idempotency": False,
     "dedupe": "0s",
+    "daily_spend": None,
+    "refuse_duplicate_link": False,
 }
 
 
@@ -29,6 +34,7 @@ def test_create_takes_every_option(shell: Shell, smosale: str) -> None:
     options = (
         f"--funding provider --rate 300/m --burst 5 --markup 12.5% --providers {smosale} --services 1001,2001"
         " --origins https://shop.example,http://localhost:3000/ --dedupe 120s --require-idempotency --ids native"
+        " --daily-spend 50.25 --refuse-duplicate-link"
     )
     created = shell.ok("tenants", "create", "acme", *options.split())
     assert created == {
@@ -44,6 +50,8 @@ def test_create_takes_every_option(shell: Shell, smosale: str) -> None:
         "origins": ["http://localhost:3000", "https://shop.example"],
         "require_idempotency": True,
         "dedupe": "2m",
+        "daily_spend": Decimal("50.25"),
+        "refuse_duplicate_link": True,
     }
     assert shell.ok("tenants", "show", "acme") == created
 
@@ -52,10 +60,12 @@ def test_set_turns_everything_back(shell: Shell, smosale: str, stage: Console) -
     shell.ok("tenants", "create", "acme", "--providers", smosale, "--services", "1001", "--funding", "provider")
     shell.ok("tenants", "set", "acme", "--origins", "https://shop.example", "--require-idempotency", "--dedupe", "2m")
     assert stage.parts.directory.origin_listed("https://shop.example")
-    shell.ok("tenants", "set", "acme", "--markup", "10%")
-    assert shell.ok("tenants", "show", "acme")["markup"] == "10%"
-    back = "--funding wallet --providers all --services all --origins none --dedupe 0s --markup 0%"
-    shell.ok("tenants", "set", "acme", "--no-require-idempotency", *back.split())
+    shell.ok("tenants", "set", "acme", "--markup", "10%", "--daily-spend", "0.000001", "--refuse-duplicate-link")
+    changed = shell.ok("tenants", "show", "acme")
+    assert (changed["markup"], changed["daily_spend"]) == ("10%", Decimal("0.000001"))
+    assert changed["refuse_duplicate_link"] is changed["require_idempotency"] is True
+    back = "--funding wallet --providers all --services all --origins none --dedupe 0s --markup 0% --daily-spend none"
+    shell.ok("tenants", "set", "acme", "--no-require-idempotency", "--no-refuse-duplicate-link", *back.split())
     assert shell.ok("tenants", "show", "acme") == DEFAULTS
     assert not stage.parts.directory.origin_listed("https://shop.example")
 
@@ -104,6 +114,12 @@ def test_providers_must_exist(shell: Shell, smosale: str) -> None:
         ("--origins https://*.example", "https://"),
         ("--dedupe 2", "10m"),
         ("--dedupe 2d", "1d"),
+        ("--daily-spend 0", "`none`"),
+        ("--daily-spend -5", "`none`"),
+        ("--daily-spend 5e2", "`none`"),
+        ("--daily-spend 0.0000001", "6 decimals"),
+        ("--daily-spend $5", "`none`"),
+        ("--daily-spend 9999999999999", "`none`"),
     ],
 )
 def test_wrong_use(shell: Shell, arguments: str, advice: str) -> None:
@@ -121,5 +137,22 @@ def test_set_keeps_a_tenant_with_one_provider_at_one(shell: Shell, smosale: str)
 
 def test_people_read_lines(shell: Shell, acme: str) -> None:
     assert "clients create beta" in shell("tenants", "create", "beta").out
-    assert "10/s" in shell("tenants", "show", acme).out
-    assert acme in shell("tenants", "list").out
+    shown = shell("tenants", "show", acme).out
+    assert "10/s" in shown
+    assert shown.count("all\n") == 2, "providers and services, but no limit of spending is not all"
+    assert re.search(r"daily spend +none\n", shown)
+    shell.ok("tenants", "set", acme, "--daily-spend", "50", "--refuse-duplicate-link")
+    assert re.search(r"daily spend +50\n", shell("tenants", "show", acme).out)
+    [heading, row] = shell("tenants", "list").out.splitlines()[:2]
+    assert "  markup  daily spend  one per link  providers" in heading
+    assert row.split() == [acme, "yes", "wallet", "10/s", "0%", "50", "yes", "all"]
+
+
+def test_a_limit_of_spending_that_ends_leaves_nothing_in_the_item_that_every_request_writes(
+    shell: Shell, acme: str, stage: Console
+) -> None:
+    shell.ok("tenants", "set", acme, "--daily-spend", "50", "--refuse-duplicate-link")
+    shell.ok("tenants", "set", acme, "--daily-spend", "none", "--no-refuse-duplicate-link")
+    item = stage.parts.table.get(f"T#{acme}", "TENANT")
+    assert item is not None
+    assert not item.keys() & {"daily_spend", "refuse_duplicate_link"}

@@ -5,7 +5,7 @@ conflict, is throttled or fails, on its own. The panel counts the purchases, not
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -157,6 +157,7 @@ def _check(world: World, told: str) -> None:
     spent = sum(order.hold for order in orders if order.state is OrderState.PLACED)
     held = sum(order.hold for order in orders if order.state is OrderState.UNKNOWN)
     assert world.money() == (CREDIT - spent - held, held)
+    assert sum(world.spent().values()) in (0, spent + held), "its day counted what was not bought, or not what was"
 
 
 def test_the_calls_of_an_add_are_few(world: World) -> None:
@@ -179,5 +180,9 @@ def _matrix() -> Iterator[tuple[int, Fault, int]]:
     list(_matrix()),
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_no_fault_buys_twice_or_loses_money(world: World, at: int, fault: Fault, times: int) -> None:
+@pytest.mark.parametrize("guarded", [False, True])
+def test_no_fault_buys_twice_or_loses_money(world: World, at: int, fault: Fault, times: int, *, guarded: bool) -> None:
+    if guarded:  # one order a day has room, and one on its link
+        tenant = replace(world.registry.tenant("acme"), daily_spend=PRICE, refuse_duplicate_link=True)
+        world.registry.set_tenant(tenant)
     _check(world, Wire(world, fault, at, times).add())
