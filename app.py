@@ -25,3 +25,9 @@ def sync_catalogs(_event: CloudWatchEvent) -> dict[str, int]:
 def sweep_orders(_event: CloudWatchEvent) -> dict[str, int]:
     """Call those orders unknown whose sender was not heard of in time."""
     return jobs.sweep_orders(parts())
+
+
+@app.schedule(Rate(1, unit=Rate.MINUTES))
+def settle_orders(_event: CloudWatchEvent) -> dict[str, int]:
+    """Follow open orders, and settle those whose outcome is not known."""
+    return jobs.settle_orders(parts())

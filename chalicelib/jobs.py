@@ -1,22 +1,26 @@
 """Bodies of the scheduled Lambdas: plain functions over the same parts as the gateway."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
 from chalicelib.actions import ListServices, Services
 from chalicelib.aws.catalog import SyncReport
+from chalicelib.batching import side_by_side
 from chalicelib.calling import Window
 from chalicelib.errors import PanelgateError, Unavailable
 from chalicelib.log import logger
-from chalicelib.model import MAX_ID, Order, Provider
+from chalicelib.model import MAX_ID, Order, OrderState, Provider, Source
 from chalicelib.ordering import SENDER_GONE
 from chalicelib.ports import SECOND
 from chalicelib.purchase import RECORD_TIME
+from chalicelib.settlement import needs_decision
 from chalicelib.wiring import Parts
 
 T = TypeVar("T")
 
+# The next run begins a minute after this one, in µs.
+SETTLE_TIME = 50 * SECOND
 # A catalog may be large and its panel slow; a schedule has more time than a request.
 SYNC_TIME = 25 * SECOND
 
@@ -56,22 +60,78 @@ def sync_catalogs(parts: Parts) -> dict[str, int]:
 
 def sweep_orders(parts: Parts) -> dict[str, int]:
     """Turn every order whose sender was not heard of in time from SENDING to UNKNOWN. Return counts."""
+    latest = parts.clock.now() - SENDER_GONE
+    overdue = [
+        order
+        for slug in parts.directory.every_slug()
+        for order in parts.orders.unsettled(slug)
+        if order.state is OrderState.SENDING and order.attempt.send_by < latest
+    ]
 
     def lose(order: Order) -> None:
-        parts.orders.lose(order, "its sender was not heard of again", until=parts.clock.now() + RECORD_TIME)
+        until = parts.clock.now() + RECORD_TIME
+        parts.orders.lose(order, "its sender was not heard of again", until=until, source=Source.SWEEPER)
 
-    overdue = list(parts.orders.overdue(parts.clock.now() - SENDER_GONE))
     return _each(overdue, lose, lambda order: {"order": order.id, "tenant": order.tenant})
 
 
+def settle_orders(parts: Parts) -> dict[str, int]:
+    """Look at the open orders of every provider, and settle those whose outcome is not known. Return counts.
+
+    Whoever needs the operator is counted in the log, for the alarm.
+    """
+    start = parts.clock.now()
+    middle, end = start + SETTLE_TIME * 3 // 5, start + SETTLE_TIME
+
+    def settle(provider: Provider) -> None:
+        # A slow panel, or a fault, must not keep one of the two from the other.
+        try:
+            parts.following.run(provider, end=middle)
+        finally:
+            parts.settlement.run(provider, end=end)
+
+    providers = [provider for provider in parts.directory.providers().values() if provider.enabled]
+    # With more of them than threads, those that were last the last time come first some time.
+    turn = start // (60 * SECOND) % len(providers) if providers else 0
+    try:
+        counts = _each([*providers[turn:], *providers[:turn]], settle, lambda provider: {"provider": provider.slug})
+    finally:
+        # The alarm does not depend on what becomes of the rest.
+        waiting = sum(1 for _ in needing_decision(parts))
+        if waiting:
+            logger.error("orders need a decision", extra={"facts": {"count": waiting}})
+    return {**counts, "need_decision": waiting}
+
+
+def needing_decision(parts: Parts) -> Iterator[Order]:
+    """Yield the orders in the operator's queue."""
+    now, providers = parts.clock.now(), parts.directory.providers()
+    for slug in parts.directory.every_slug():
+        quiet = providers[slug].quiet if slug in providers else parts.settings.quiet
+        yield from (order for order in parts.orders.unsettled(slug) if needs_decision(order, quiet, now))
+
+
 def _each(things: list[T], act: Callable[[T], object], facts: Callable[[T], dict[str, object]]) -> dict[str, int]:
-    done = failed = 0
-    for thing in things:
+    """Do something with each thing, side by side. Return counts.
+
+    Raises:
+        ExceptionGroup: what nobody expected; the others had their turn before.
+    """
+    defects: list[Exception] = []
+
+    def done(thing: T) -> bool:
         try:
             act(thing)
         except PanelgateError as error:
-            failed += 1
             logger.error("job failed", extra={"facts": {**facts(thing), "cause": f"{type(error).__name__}: {error}"}})
-        else:
-            done += 1
-    return {"done": done, "failed": failed}
+            return False
+        except Exception as error:  # noqa: BLE001 - it is raised below
+            logger.error("job failed", extra={"facts": {**facts(thing), "cause": type(error).__name__}})
+            defects.append(error)
+            return False
+        return True
+
+    outcomes = side_by_side(done, things)
+    if defects:
+        raise ExceptionGroup("a job failed", defects)
+    return {"done": sum(outcomes), "failed": len(outcomes) - sum(outcomes)}

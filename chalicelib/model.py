@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from types import MappingProxyType
 
 
 class OrderStatus(StrEnum):
@@ -38,6 +39,27 @@ FINAL = frozenset(
         OrderStatus.EXPIRED,
     }
 )
+_PAID_BACK = frozenset({OrderStatus.CANCELED, OrderStatus.REFUNDED, OrderStatus.FAILED})
+# What panels make of an order that had ended: a refill delivers it again, and one that lost what it got is paid back
+# after all. Whatever else follows an end is not believed.
+REOPENS: Mapping[OrderStatus, frozenset[OrderStatus]] = MappingProxyType(
+    {
+        OrderStatus.COMPLETED: frozenset(
+            {OrderStatus.PENDING, OrderStatus.IN_PROGRESS, OrderStatus.PROCESSING, OrderStatus.PARTIAL, *_PAID_BACK}
+        ),
+        OrderStatus.PARTIAL: _PAID_BACK,
+    }
+)
+
+
+_DAY = 24 * 3600 * 1_000_000
+# So long after its end an order is looked at again, in µs: refills are promised for 30 days.
+RECHECKS = (_DAY, 3 * _DAY, 7 * _DAY, 30 * _DAY)
+
+
+def may_follow(before: OrderStatus | None, after: OrderStatus) -> bool:
+    """Say whether an order whose panel said ``before`` (None: nothing yet) may be said to be ``after``."""
+    return before not in FINAL or after is before or after in REOPENS.get(before, ())
 
 
 class RefillStatus(StrEnum):
@@ -61,6 +83,29 @@ class OrderState(StrEnum):
     REJECTED = "rejected"
     UNKNOWN = "unknown"
     NOT_PLACED = "not_placed"
+
+
+# Who is in SENDING or UNKNOWN may have been bought. The way back from NOT_PLACED is the operator's: a panel had
+# delivered after all.
+MOVES: Mapping[OrderState, frozenset[OrderState]] = MappingProxyType(
+    {
+        OrderState.SENDING: frozenset({OrderState.PLACED, OrderState.REJECTED, OrderState.UNKNOWN}),
+        OrderState.UNKNOWN: frozenset({OrderState.PLACED, OrderState.NOT_PLACED}),
+        OrderState.NOT_PLACED: frozenset({OrderState.PLACED}),
+        OrderState.PLACED: frozenset(),
+        OrderState.REJECTED: frozenset(),
+    }
+)
+
+
+class Source(StrEnum):
+    """Who says that something became of an order."""
+
+    REQUEST = "request"
+    SWEEPER = "sweeper"
+    SETTLEMENT = "settlement"
+    PANEL = "panel"
+    OPERATOR = "operator"
 
 
 class Funding(StrEnum):
@@ -188,14 +233,50 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The last word about a placed order; ``at`` is when it was read (epoch µs)."""
+    """The last word about a placed order; ``at`` is when it was read (epoch µs).
+
+    ``charge`` is what the provider says that it charged, in its currency.
+    """
 
     status: OrderStatus
     start_count: int | None
     remains: int | None
     at: int
+    charge: Decimal | None = None
     posts: int | None = None
     expiry: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of an order's history: since ``at`` (epoch µs) it is ``now``, as ``source`` says."""
+
+    at: int
+    source: Source
+    now: OrderState | OrderStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How far the settlement of an UNKNOWN order has come; times in epoch µs, by the settlement's clock.
+
+    Attributes:
+        since: when it was looked at first.
+        looks: how often it was.
+        due: when it is next.
+        befores: the last marks of the account that are older than the order (``ports.Mark.at``), newest first.
+        after: the first mark that was made when its request could no longer be on the way.
+        next: the provider's numbers below this have been asked for.
+        candidates: those of them that are orders and that nobody of ours had.
+    """
+
+    since: int
+    looks: int = 0
+    due: int = 0
+    befores: tuple[int, ...] = ()
+    after: int | None = None
+    next: int | None = None
+    candidates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +311,9 @@ class Order:
     Money in micro-USD, times in epoch µs. ``hold`` is what the wallet keeps back (0 for provider funding);
     ``claim`` is what this order alone may hold (an idempotency key, or its meaning within ``claim_window`` µs);
     ``refunded`` is what of ``charge`` went back; ``pending`` and ``refusal`` are the first answer, for replays;
-    ``pending_order`` is the provider's id of an order that it has not confirmed yet.
+    ``pending_order`` is the provider's id of an order that it has not confirmed yet; ``late_order`` the one under which
+    it delivered what had proved not to be placed. ``provider_charge`` is what it said at once that it charged, in its
+    currency. ``journal`` is the order's history, oldest first.
 
     ``link_claim`` stands for the service and the link that only one active order may have, ``budget`` for the day's
     limit that ``charge`` counts against; None where the tenant asked for no such guard.
@@ -270,10 +353,14 @@ class Order:
     extra: Mapping[str, str] = field(default_factory=dict)
     attempts: int = 1
     provider_order: int | None = None
+    provider_charge: Decimal | None = None
     pending_order: int | None = None
+    late_order: int | None = None
     pending: bool = False
     reading: Reading | None = None
     evidence: tuple[str, ...] = ()
+    journal: tuple[Change, ...] = ()
+    search: Search | None = None
     refusal: Mapping[str, str] | None = None
     held: int | None = None
     spent: int | None = None

@@ -7,6 +7,7 @@ fit its type.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from types import MappingProxyType
 
 from chalicelib import money
@@ -115,6 +116,14 @@ def total_units(order: Order) -> int | None:
     if order.type == SUBSCRIPTIONS or ORDER_TYPES[order.type].packaged:
         return None
     return order.quantity * (order.runs or 1)
+
+
+def quoted(order: Order) -> Decimal | None:
+    """Return what an order should cost at its provider, in its currency; None for a subscription, paid post by post."""
+    if order.type == SUBSCRIPTIONS:
+        return None
+    units = total_units(order)
+    return order.cost if units is None else order.cost * units / 1000
 
 
 def read_terms(command: AddCommand, service: Service) -> Terms:

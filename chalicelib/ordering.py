@@ -10,7 +10,18 @@ from chalicelib import money
 from chalicelib.calling import Caller, dialect_of
 from chalicelib.commands import AddCommand
 from chalicelib.errors import Code, Refusal, StoreBusy, Unavailable, try_later
-from chalicelib.model import Attempt, Budget, Order, OrderState, Provider, Service, Tenant, random_id
+from chalicelib.model import (
+    Attempt,
+    Budget,
+    Change,
+    Order,
+    OrderState,
+    Provider,
+    Service,
+    Source,
+    Tenant,
+    random_id,
+)
 from chalicelib.offering import Offering, digest
 from chalicelib.order_types import SUBSCRIPTIONS, Terms, meaning, read_terms
 from chalicelib.ports import SECOND, Acceptance, Accepted, Broke, Claimed, Clock, LinkTaken, Orders, OverBudget
@@ -111,6 +122,7 @@ class Ordering:
             budget=_budget(tenant, now),
             idempotency_key=command.idempotency_key,
             extra=terms.extra,
+            journal=(Change(now, Source.REQUEST, OrderState.SENDING),),
         )
         return provider, replace(order, held=charge) if service.type == SUBSCRIPTIONS else order
 
@@ -121,7 +133,8 @@ class Ordering:
         if first.state is OrderState.SENDING:
             if self.clock.now() <= first.attempt.send_by + SENDER_GONE:
                 raise Refusal(Code.REQUEST_IN_PROGRESS, "The first request with this key still runs", retry_after=2)
-            self.orders.lose(first, "its sender was not heard of again", until=self.clock.now() + RECORD_TIME)
+            until = self.clock.now() + RECORD_TIME
+            self.orders.lose(first, "its sender was not heard of again", until=until, source=Source.SWEEPER)
             return Receipt(first.id, first.charge, pending=True, replayed=True)
         if first.state is OrderState.REJECTED:
             if first.refusal is None:  # its key was freed between our look at the claim and at the order

@@ -6,12 +6,25 @@ Times are epoch microseconds unless a name says otherwise; money is in micro-USD
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 from chalicelib.actions import Placed
 from chalicelib.errors import StoreBusy
 from chalicelib.keys import ClientKey, ProviderKey
-from chalicelib.model import Attempt, Order, Provider, Quota, Reading, Refill, Scope, Service, Tenant
+from chalicelib.model import (
+    Attempt,
+    Order,
+    Provider,
+    Quota,
+    Reading,
+    Refill,
+    Scope,
+    Search,
+    Service,
+    Source,
+    Tenant,
+)
 from chalicelib.panels.dialect import Reply, Request
 
 SECOND = 1_000_000
@@ -121,6 +134,60 @@ class Broke:
 Acceptance = Accepted | Claimed | LinkTaken | OverBudget | Broke
 
 
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """An order of ours at a provider, and what that charges for it, in its currency."""
+
+    tenant: str
+    order: int
+    charge: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What the account at a provider stood at, and what was known of our orders there when it was read.
+
+    Attributes:
+        at: when (epoch µs).
+        balance: in the provider's currency.
+        top, top_after: the highest of its orders that was ours before and after the balance was read.
+        charges: our orders that had not ended, by the provider's number.
+        unsettled: tenant and id of our orders there whose purchase was not known after the balance was read. One that
+            is not among them and is unsettled later was accepted later, whatever the clocks say.
+    """
+
+    at: int
+    balance: Decimal
+    top: int
+    top_after: int
+    charges: Mapping[int, Charged]
+    unsettled: frozenset[tuple[str, int]]
+
+
+class Accounts(Protocol):
+    """The operator's accounts at providers where nobody else orders with the key."""
+
+    def marks(self, provider: str) -> Iterator[Mark]:
+        """Yield the marks of an account, newest first; none is missing."""
+
+    def get(self, provider: str, at: int) -> Mark | None:
+        """Return the mark that was made at a time, if it is still kept."""
+
+    def add(self, provider: str, mark: Mark, *, until: int) -> None:
+        """Keep a mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A provider's order that is ours: its number there, whose it is, and when it was accepted and bound (epoch µs)."""
+
+    number: int
+    tenant: str
+    order: int
+    sent: int
+    at: int
+
+
 class Orders(Protocol):
     """The orders' journal; see design.md 4 for the states and who may move them."""
 
@@ -137,8 +204,18 @@ class Orders(Protocol):
     def reattempt(self, order: Order, attempt: Attempt, *, until: int) -> Order | None:
         """Replace a SENDING order's attempt, if it is still ours to send."""
 
-    def place(self, order: Order, placed: Placed, *, until: int) -> bool:
+    def place(
+        self,
+        order: Order,
+        placed: Placed,
+        *,
+        until: int,
+        source: Source = Source.REQUEST,
+        evidence: str | None = None,
+    ) -> bool:
         """Record the purchase and spend the held money; False if the order is no longer this attempt's.
+
+        An order that proved not to be placed keeps that, and the late purchase is noted on it.
 
         Raises:
             AlreadyBound: the provider's order belongs to another order of ours.
@@ -153,8 +230,40 @@ class Orders(Protocol):
         meanwhile, then its money is back and its claim stays.
         """
 
-    def lose(self, order: Order, evidence: str, *, until: int, provider_order: int | None = None) -> bool:
+    def lose(
+        self,
+        order: Order,
+        evidence: str,
+        *,
+        until: int,
+        source: Source = Source.REQUEST,
+        provider_order: int | None = None,
+    ) -> bool:
         """Record that the outcome is not known (SENDING to UNKNOWN)."""
+
+    def give_up(self, order: Order, evidence: str, *, until: int, source: Source) -> bool:
+        """Record that an UNKNOWN order was never placed, and give its money back; False if it is settled otherwise."""
+
+    def look(self, order: Order, search: Search, evidence: Sequence[str], *, until: int) -> None:
+        """Keep how far the settlement of an UNKNOWN order has come, and what it found out."""
+
+    def unsettled(self, provider: str) -> Iterator[Order]:
+        """Yield a provider's orders whose purchase is not known, oldest first; none is missing.
+
+        Among them are those NOT_PLACED ones that it delivered late.
+        """
+
+    def bound(self, provider: str) -> Iterator[Bound]:
+        """Yield the provider's orders that are ours, highest number first; none is missing."""
+
+    def open(self, provider: str, *, before: int) -> Iterator[Order]:
+        """Yield the provider's placed orders that have not ended and are due before a time; some may lag."""
+
+    def ended(self, provider: str, *, before: int) -> Iterator[Order]:
+        """Yield the provider's orders that have ended and are to be looked at again before a time; some may lag."""
+
+    def postpone(self, order: Order, due: int | None, *, until: int) -> None:
+        """Set when an order that may still change is looked at next; None: never again."""
 
     def get(self, tenant: str, order: int) -> Order | None:
         """Return an order of a tenant."""

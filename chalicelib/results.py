@@ -32,7 +32,7 @@ _ORDINARY: Mapping[OrderStatus, OrderStatus] = MappingProxyType(
 class Progress:
     """How an order is doing; ``charge`` in micro-USD, ``updated`` in epoch µs.
 
-    ``stale``: the panel could not be asked just now.
+    ``stale``: the panel could not be asked just now. ``is_gone``: it could, and does not know the order any more.
     """
 
     order: Order
@@ -42,6 +42,7 @@ class Progress:
     remains: int | None
     updated: int
     stale: bool
+    is_gone: bool = False
 
     @property
     def ordinary_status(self) -> OrderStatus:

@@ -14,7 +14,7 @@ from chalicelib.actions import Action, Status
 from chalicelib.batching import Batcher, Patience
 from chalicelib.errors import AlreadyBound, StoreBusy
 from chalicelib.log import logger
-from chalicelib.model import FINAL, Attempt, Order, OrderState, OrderStatus, Reading, random_id
+from chalicelib.model import FINAL, Attempt, Change, Order, OrderState, OrderStatus, Reading, Source, random_id
 from chalicelib.ports import Clock, Orders
 
 # One look takes in this many new orders; the rest waits for the next look.
@@ -96,8 +96,12 @@ class Subscriptions:
             idempotency_key=None,
             extra={},
             pending=False,
+            provider_charge=None,
             pending_order=None,
+            late_order=None,
             evidence=(),
+            journal=(Change(now, Source.PANEL, OrderState.PLACED),),
+            search=None,
             provider_order=number,
             reading=_last_word(status, now),
             held=None,
@@ -137,7 +141,9 @@ def _last_word(status: Status, now: int) -> Reading | None:
         return None
     if status.charge is None and status.status is OrderStatus.PARTIAL:
         return None
-    return Reading(status=status.status, start_count=status.start_count, remains=status.remains, at=now)
+    return Reading(
+        status=status.status, start_count=status.start_count, remains=status.remains, at=now, charge=status.charge
+    )
 
 
 def _units(parent: Order, status: Status) -> int:

@@ -4,17 +4,18 @@ What is final or fresh is answered from the store; the rest is asked of its pane
 be asked changes nothing of what is known: its orders are answered as they were last seen, as stale.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from chalicelib.actions import Action, Refused, Status
-from chalicelib.batching import Batcher, Outcome, reading_patience, side_by_side
+from chalicelib.actions import Action, Placed, Reason, Refused, Status
+from chalicelib.batching import Batcher, Outcome, Patience, reading_patience, side_by_side
 from chalicelib.commands import StatusCommand
-from chalicelib.errors import StoreBusy
+from chalicelib.errors import AlreadyBound, StoreBusy
+from chalicelib.evidence import alike, confirms
 from chalicelib.log import logger
-from chalicelib.model import FINAL, Order, OrderState, OrderStatus, Reading
-from chalicelib.order_types import SUBSCRIPTIONS, total_units
+from chalicelib.model import FINAL, Order, OrderState, OrderStatus, Reading, Source, may_follow
+from chalicelib.order_types import SUBSCRIPTIONS, quoted, total_units
 from chalicelib.ports import Clock, Orders
-from chalicelib.purchase import Deadline
 from chalicelib.refunds import refund
 from chalicelib.results import (
     OF_PARENTS,
@@ -43,43 +44,61 @@ class Tracking:
         """Return how the orders that are asked for are doing."""
         orders = looked_up(command.targets, lambda ids: session.visible(self.orders.get_many(session.tenant.id, ids)))
         due = [order for order in present(orders) if self._is_due(order)]
-        # Where a panel's pace is too slow for all of them, those that waited longest come first.
-        due.sort(key=lambda order: order.reading.at if order.reading else 0)
-        numbers = {order.id: (order.provider, order.provider_order or 0) for order in due}
         patience = reading_patience(self.clock.now(), session.deadline.ask)
-        outcomes = self.batcher.ask_all(Action.STATUS, numbers, patience)
-
-        def refresh(order: Order) -> Progress:
-            return self._refreshed(order, outcomes[order.id], session.deadline)
-
-        fresh = {progress.order.id: progress for progress in side_by_side(refresh, due)}
+        fresh = {order.id: progress for order, progress in self.refresh(due, patience, until=session.deadline.record)}
         now = self.clock.now()
         return {
             target: no_such_order() if order is None else fresh.get(order.id) or last_known(order, now)
             for target, order in orders.items()
         }
 
+    def refresh(self, orders: Sequence[Order], patience: Patience, *, until: int) -> Sequence[tuple[Order, Progress]]:
+        """Ask the panels how orders are doing, and take that in.
+
+        Args:
+            orders: those that are placed, or that their provider had not confirmed.
+            patience: how long to ask.
+            until: when to be done with the store, in epoch µs.
+        """
+        # Where a panel's pace is too slow for all of them, those that waited longest come first.
+        asked = sorted(orders, key=lambda order: order.reading.at if order.reading else 0)
+        numbers = {n: (order.provider, _number(order)) for n, order in enumerate(asked)}
+        outcomes = self.batcher.ask_all(Action.STATUS, numbers, patience)
+        told = side_by_side(lambda n: self._refreshed(asked[n], outcomes[n], patience, until), numbers)
+        return list(zip(asked, told, strict=True))
+
     def _is_due(self, order: Order) -> bool:
-        if order.state is not OrderState.PLACED or order.provider_order is None:
+        if not _number(order):
             return False
         reading = order.reading
         return reading is None or not (reading.status in FINAL or is_fresh(reading.at, self.clock.now()))
 
-    def _refreshed(self, order: Order, outcome: Outcome, deadline: Deadline) -> Progress:
+    def _refreshed(self, order: Order, outcome: Outcome, patience: Patience, until: int) -> Progress:
         """Take in what the panel says of an order, or fall back on what it last said."""
         if not isinstance(outcome, Status):
             cause = outcome.text if isinstance(outcome, Refused) else str(outcome)
             _warn("status not refreshed", order, cause)
-            return last_known(order, self.clock.now(), stale=True)
+            is_gone = isinstance(outcome, Refused) and outcome.reason is Reason.ORDER
+            return replace(last_known(order, self.clock.now(), stale=True), is_gone=is_gone)
+        if order.state is not OrderState.PLACED:
+            confirmed = self._confirmed(order, outcome, until)
+            if confirmed is None:
+                return last_known(order, self.clock.now())
+            order = confirmed
         reading = self._reading(order, outcome)
+        known = order.reading.status if order.reading else None
+        if not may_follow(known, reading.status):
+            logger.error("not believed", extra={"facts": {**_facts(order), "was": known, "is": reading.status}})
+            return last_known(order, self.clock.now())
         if order.type == SUBSCRIPTIONS:
             follower = Subscriptions(self.orders, self.batcher, self.clock)
-            patience = reading_patience(self.clock.now(), deadline.ask)
-            order, reading = follower.follow(order, outcome, reading, patience, until=deadline.record)
+            patience = reading_patience(self.clock.now(), patience.end)
+            order, reading = follower.follow(order, outcome, reading, patience, until=until)
+        _compare_charge(order, reading)
         refunded = refund(order, reading, outcome)
         try:
-            self.clock.require(deadline.record)
-            stored = self.orders.observe(order, reading, refunded=refunded, until=deadline.record)
+            self.clock.require(until)
+            stored = self.orders.observe(order, reading, refunded=refunded, until=until)
         except StoreBusy as error:
             _warn("reading not kept", order, str(error))
             # What was not paid back is not told of as if it were.
@@ -88,6 +107,20 @@ class Tracking:
         # Where a neighbour's reading stands, it tells itself how old it is.
         is_ours = stored.reading == reading
         return in_progress(stored, reading, stale=False) if is_ours else last_known(stored, self.clock.now())
+
+    def _confirmed(self, order: Order, status: Status, until: int) -> Order | None:
+        """Place an order that its provider has confirmed since; None if it has not, or if that cannot be written."""
+        number = _number(order)
+        if not confirms(status):
+            return None
+        sentence = f"the provider confirmed its order {number}"
+        try:
+            self.clock.require(until)
+            if self.orders.place(order, Placed(number), until=until, source=Source.PANEL, evidence=sentence):
+                return replace(order, state=OrderState.PLACED, provider_order=number)
+        except (AlreadyBound, StoreBusy) as error:
+            _warn("confirmation not recorded", order, str(error))
+        return None
 
     def _reading(self, order: Order, status: Status) -> Reading:
         known = status.status
@@ -104,11 +137,32 @@ class Tracking:
             start_count=status.start_count,
             remains=remains,
             at=self.clock.now(),
+            charge=status.charge,
             posts=status.posts,
             expiry=status.expiry,
         )
 
 
+def _compare_charge(order: Order, reading: Reading) -> None:
+    """Tell the operator of a charge that is not what the catalog had promised; the tenant pays what was promised."""
+    quote = quoted(order)
+    if order.reading is not None or quote is None or reading.charge is None or reading.status in FINAL:
+        return
+    if not alike(reading.charge, quote):
+        figures = {"quote": str(quote), "charge": str(reading.charge)}
+        logger.warning("charged otherwise", extra={"facts": {**_facts(order), **figures}})
+
+
+def _number(order: Order) -> int:
+    """Return the provider's number of an order that can be asked for, else 0."""
+    if order.state is OrderState.PLACED:
+        return order.provider_order or 0
+    return order.pending_order or 0 if order.state is OrderState.UNKNOWN else 0
+
+
 def _warn(event: str, order: Order, cause: str) -> None:
-    facts = {"order": order.id, "provider": order.provider, "cause": cause[:300]}
-    logger.warning(event, extra={"facts": facts})
+    logger.warning(event, extra={"facts": {**_facts(order), "cause": cause[:300]}})
+
+
+def _facts(order: Order) -> dict[str, object]:
+    return {"order": order.id, "tenant": order.tenant, "provider": order.provider}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 
+from chalicelib.aws.accounts import DynamoAccounts
 from chalicelib.aws.catalog import DynamoCatalog
 from chalicelib.aws.directory import DynamoDirectory
 from chalicelib.aws.orders import DynamoOrders
@@ -18,11 +19,15 @@ from chalicelib.aws.refills import DynamoRefills
 from chalicelib.aws.table import Table
 from chalicelib.aws.vault import SecretsVault
 from chalicelib.aws.wallet import DynamoWallet
+from chalicelib.batching import Batcher
 from chalicelib.calling import Caller
+from chalicelib.following import Following
 from chalicelib.gateway import Gateway
 from chalicelib.ports import Clock
 from chalicelib.ports import Sender as SenderPort
 from chalicelib.settings import VERSION, Settings
+from chalicelib.settlement import Settlement
+from chalicelib.tracking import Tracking
 from chalicelib.upstream import Sender
 
 if TYPE_CHECKING:
@@ -57,6 +62,8 @@ class Parts:
     sender: SenderPort
     caller: Caller
     gateway: Gateway
+    following: Following
+    settlement: Settlement
 
 
 def build(settings: Settings, *, session: boto3.Session | None = None, endpoint: str | None = None) -> Parts:
@@ -93,7 +100,24 @@ def assemble(
     vault = SecretsVault(secrets, settings, clock)
     caller = Caller(DynamoPace(table), vault, sender, clock)
     gateway = Gateway(directory, orders, DynamoRefills(table), wallet, catalog, caller, clock)
-    return Parts(settings, clock, table, directory, orders, wallet, catalog, vault, sender, caller, gateway)
+    accounts, batcher = DynamoAccounts(table), Batcher(caller, directory)
+    following = Following(orders, accounts, Tracking(orders, batcher, clock), clock)
+    settlement = Settlement(orders, accounts, batcher, clock)
+    return Parts(
+        settings=settings,
+        clock=clock,
+        table=table,
+        directory=directory,
+        orders=orders,
+        wallet=wallet,
+        catalog=catalog,
+        vault=vault,
+        sender=sender,
+        caller=caller,
+        gateway=gateway,
+        following=following,
+        settlement=settlement,
+    )
 
 
 @cache

@@ -3,14 +3,23 @@
 import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 import click
 
 from chalicelib import money
-from chalicelib.model import Order, OrderState, OrderStatus
+from chalicelib.actions import Action, Placed, Reason, Refused, Status
+from chalicelib.aws.table import PATIENCE
+from chalicelib.batching import READ_TIME, Outcome, Patience
+from chalicelib.errors import AlreadyBound
+from chalicelib.evidence import confirms, last_charge
+from chalicelib.jobs import needing_decision
+from chalicelib.model import Order, OrderState, OrderStatus, Source
+from chalicelib.order_types import quoted
 from chalicelib.ports import SECOND
+from chalicelib.settlement import needs_decision
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import ORDER, SLUG, Table, facts, moment
 
@@ -39,9 +48,12 @@ class Desk:
         return cls(console.parts.clock.now(), quiet, console.parts.settings.quiet)
 
     def needs_decision(self, order: Order) -> bool:
-        """Whether an order's outcome is still unknown after its provider's quiet period."""
-        quiet = self.quiet.get(order.provider, self.usual_quiet) * SECOND
-        return order.state is OrderState.UNKNOWN and self.now > order.attempt.send_by + quiet
+        """Whether an order is in the operator's queue."""
+        return needs_decision(order, self.quiet_of(order.provider), self.now)
+
+    def quiet_of(self, provider: str) -> int:
+        """Return a provider's quiet period in seconds."""
+        return self.quiet.get(provider, self.usual_quiet)
 
     def document(self, order: Order) -> dict[str, Any]:
         """Return what there is to know about an order."""
@@ -69,6 +81,9 @@ class Desk:
             "remains": reading.remains if reading else None,
             "idempotency_key": order.idempotency_key,
             "pending_order": order.pending_order,
+            "late_order": order.late_order,
+            "provider_quote": _plain(quoted(order)),
+            "provider_charge": _plain(last_charge(order)),
             "refunded": money.amount(order.refunded),
             "held": None if order.held is None else money.amount(order.held),
             "children": {str(number): ours for number, ours in order.children.items()},
@@ -94,13 +109,19 @@ def _attempts(order: Order) -> list[dict[str, Any]]:
 
 
 def _history(order: Order) -> list[dict[str, Any]]:
-    """Return what the record tells of the order's life, oldest first."""
-    life: list[dict[str, Any]] = [{"at": moment(order.created), "state": OrderState.SENDING.value}]
-    if order.state is not OrderState.SENDING:
-        life.append({"at": moment(order.updated), "state": order.state.value})
-    if order.reading:
-        life.append({"at": moment(order.reading.at), "status": order.reading.status.value})
-    return life
+    """Return the order's life, oldest first."""
+    return [
+        {
+            "at": moment(change.at),
+            "source": change.source.value,
+            "state" if isinstance(change.now, OrderState) else "status": change.now.value,
+        }
+        for change in order.journal
+    ]
+
+
+def _plain(amount: Decimal | None) -> str | None:
+    return None if amount is None else f"{amount.normalize():f}"
 
 
 @click.group("orders", cls=Group)
@@ -110,13 +131,19 @@ def orders_command() -> None:
 
 @orders_command.command("list")
 @click.option("--tenant", type=SLUG, help="Only this tenant's.")
+@click.option("--needs-decision", "is_queue", is_flag=True, help="Only those that wait for `orders resolve`.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
 @pass_console
-def list_orders(console: Console, tenant: str | None, limit: int) -> None:
+def list_orders(console: Console, tenant: str | None, *, is_queue: bool, limit: int) -> None:
     """List orders, newest first."""
     tenants = [console.registry.tenant(tenant)] if tenant else console.registry.tenants()
-    streams = [console.parts.orders.page(one.id) for one in tenants]
-    found = list(islice(heapq.merge(*streams, key=lambda order: order.created, reverse=True), limit))
+    if is_queue:
+        names = {one.id for one in tenants}
+        queue = [order for order in needing_decision(console.parts) if order.tenant in names]
+        found = sorted(queue, key=lambda order: order.created, reverse=True)[:limit]
+    else:
+        streams = [console.parts.orders.page(one.id) for one in tenants]
+        found = list(islice(heapq.merge(*streams, key=lambda order: order.created, reverse=True), limit))
     desk = Desk.of(console)
     rows: list[tuple[object, ...]] = [
         (one.id, one.tenant, one.provider, one.provider_order, one.state, money.text(one.price), moment(one.created))
@@ -141,4 +168,103 @@ def show(console: Console, tenant: str, order: int) -> None:
 
 
 def _life(history: list[dict[str, Any]]) -> list[str]:
-    return [f"{event['at']} {event.get('state') or event['status']}" for event in history]
+    return [f"{event['at']} {event.get('state') or event['status']} ({event['source']})" for event in history]
+
+
+@orders_command.command()
+@click.argument("tenant", type=SLUG)
+@click.argument("order", metavar="ID", type=ORDER)
+@click.option("--provider-order", "number", metavar="N", type=ORDER, help="It was placed: the provider's number of it.")
+@click.option("--not-placed", is_flag=True, help="It was never placed: its money goes back.")
+@pass_console
+def resolve(console: Console, tenant: str, order: int, *, number: int | None, not_placed: bool) -> None:
+    """Decide what became of an order whose outcome is not known, or that was delivered late.
+
+    Look at the provider's own panel first; `orders show` tells what speaks for what. It is safe to repeat.
+    """
+    if (number is None) is not not_placed:
+        raise click.UsageError("Say either --provider-order N or --not-placed.")
+    console.registry.tenant(tenant)
+    found = console.parts.orders.get(tenant, order)
+    if found is None:
+        raise Failure(f"{tenant} has no order {order}. `panelgate orders list --tenant {tenant}` lists them.")
+    if number is None:
+        _give_up(console, found)
+    else:
+        _place(console, found, number)
+    resolved = console.parts.orders.get(tenant, order)
+    shown = Desk.of(console).document(resolved or found)
+    console.emit(shown, f"{tenant}'s order {order} is {shown['state']}.")
+
+
+def _give_up(console: Console, order: Order) -> None:
+    desk, until = Desk.of(console), console.parts.clock.now() + PATIENCE
+    if order.state is OrderState.NOT_PLACED:
+        if order.late_order is not None and not console.parts.orders.accept_loss(order, until=until):
+            raise Failure("It has changed meanwhile. Look at it again: `panelgate orders show`.")
+        return
+    if order.state is not OrderState.UNKNOWN:
+        raise Failure(_decided(order))
+    if order.pending_order is not None and _is_confirmed(console, order, order.pending_order):
+        raise Failure(
+            f"{order.provider} has it as its order {order.pending_order}. Say --provider-order {order.pending_order}."
+        )
+    if not desk.needs_decision(order):
+        end = moment(order.attempt.send_by + desk.quiet_of(order.provider) * SECOND)
+        raise Failure(f"{order.provider} may still place it: its quiet period lasts until {end}. Wait for that.")
+    if not console.parts.orders.give_up(order, "the operator decided", until=until, source=Source.OPERATOR):
+        raise Failure("It was settled meanwhile. Look at it again: `panelgate orders show`.")
+
+
+def _place(console: Console, order: Order, number: int) -> None:
+    if order.state is OrderState.PLACED and order.provider_order == number:
+        return
+    if order.state not in (OrderState.UNKNOWN, OrderState.NOT_PLACED):
+        raise Failure(_decided(order))
+    if order.late_order not in (None, number):
+        raise Failure(f"It was delivered late as {order.provider}'s order {order.late_order}, not {number}.")
+    _check_number(console, order, number)
+    orders, until = console.parts.orders, console.parts.clock.now() + PATIENCE
+    try:
+        if order.state is OrderState.NOT_PLACED:
+            is_placed = orders.restore(order, number, until=until)
+        else:
+            sentence = f"the operator found it as the provider's order {number}"
+            is_placed = orders.place(order, Placed(number), until=until, source=Source.OPERATOR, evidence=sentence)
+    except AlreadyBound:
+        raise Failure(f"{order.provider}'s order {number} belongs to another order. Check the number.") from None
+    if not is_placed:
+        raise Failure(
+            "It could not be placed: it has changed meanwhile, the number belongs to another order, or, where its money"
+            " had gone back, the wallet does not hold its charge or it is a subscription. Look at it again:"
+            " `panelgate orders show`."
+        )
+
+
+def _check_number(console: Console, order: Order, number: int) -> None:
+    """Refuse a number that the provider does not know; one that cannot be asked is believed."""
+    waiting = [one for one in console.parts.orders.unsettled(order.provider) if one.pending_order == number]
+    if waiting and (order.tenant, order.id) not in {(one.tenant, one.id) for one in waiting}:
+        one = waiting[0]
+        raise Failure(f"{order.provider} gave its number {number} to {one.tenant}'s order {one.id}. Check the number.")
+    answer = _asked(console, order, number)
+    if isinstance(answer, Refused) and answer.reason is Reason.ORDER:
+        raise Failure(f"{order.provider} has no order {number} under our key ({answer.text}). Check the number.")
+    if not isinstance(answer, Status):
+        console.progress(f"{order.provider} could not be asked about its order {number}; you are believed.")
+
+
+def _is_confirmed(console: Console, order: Order, number: int) -> bool:
+    answer = _asked(console, order, number)
+    return isinstance(answer, Status) and confirms(answer)
+
+
+def _asked(console: Console, order: Order, number: int) -> Outcome:
+    patience = Patience(PATIENCE, console.parts.clock.now() + READ_TIME)
+    return console.parts.settlement.batcher.ask(order.provider, Action.STATUS, [number], patience)[number]
+
+
+def _decided(order: Order) -> str:
+    if order.state is OrderState.SENDING:
+        return "It is still being sent. Wait two minutes and look again: `panelgate orders show`."
+    return f"It is {order.state.value} already; there is nothing to decide."

@@ -276,6 +276,12 @@ def remove(console: Console, provider: str, *, yes: bool) -> None:
     tied = [tenant.id for tenant in console.registry.tenants() if provider in (tenant.providers or ())]
     if tied:
         raise Failure(f"{provider} is named by {', '.join(tied)}. Change that first: `tenants set … --providers …`.")
+    unsettled = sum(1 for _ in console.parts.orders.unsettled(provider))
+    if unsettled:
+        raise Failure(
+            f"{unsettled} orders at {provider} are not settled. Wait, or decide them first:"
+            " `orders list --needs-decision`, `orders resolve`."
+        )
     if not yes:
         _confirm(f"Remove {provider}? Its open orders can then no longer be followed.")
     console.registry.remove_provider(provider)

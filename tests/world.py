@@ -196,15 +196,20 @@ class World:
 
     def spent(self, tenant: str = "acme") -> dict[str, int]:
         """Return what a tenant's days have counted; it must be what their orders cost, without those not bought."""
-        counted = {
-            item["sk"].removeprefix("SPEND#"): item["spent"] for item in self.parts.table.query(f"T#{tenant}", "SPEND#")
-        }
-        due = dict.fromkeys(counted, 0)
-        for order in self.parts.orders.page(tenant):
-            if order.budget is not None and order.state not in (OrderState.REJECTED, OrderState.NOT_PLACED):
-                due[order.budget.day] += order.charge
+        counted, due = days(self.parts, tenant)
         assert counted == due
         return counted
+
+
+def days(parts: Parts, tenant: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Return what a tenant's days have counted, and what their orders cost, without those not bought."""
+    items = parts.table.query(f"T#{tenant}", "SPEND#")
+    counted = {item["sk"].removeprefix("SPEND#"): item["spent"] for item in items}
+    due = dict.fromkeys(counted, 0)
+    for order in parts.orders.page(tenant):
+        if order.budget is not None and order.state not in (OrderState.REJECTED, OrderState.NOT_PLACED):
+            due[order.budget.day] += order.charge
+    return counted, due
 
 
 FOLLOWERS = PanelService(

@@ -2,28 +2,30 @@
 
 Keys of the table:
 
-==========================  ==========================  ==========================================================
-pk                          sk                          item
-==========================  ==========================  ==========================================================
-``T#<tenant>``              ``TENANT``                  settings, limiter and client keys' digests
-``T#<tenant>``              ``CLIENT#<client>``         a client, for the operator
-``T#<tenant>``              ``WALLET``                  ``available`` and ``held``, in micro-USD
-``T#<tenant>``              ``LEDGER#<kind>#<id>``      one movement of money, written once
-``T#<tenant>``              ``SPEND#<yyyy-mm-dd>``      ``spent``: what the orders of a UTC day cost, in micro-USD; only
-                                                        of tenants with a daily limit
-``T#<tenant>``              ``ORDER#<id>``              an order
-``T#<tenant>``              ``REFILL#<id>``             a refill that a panel accepted
-``T#<tenant>``              ``CLAIM#<claim>``           an idempotency key, or an order's meaning, and its order
-``T#<tenant>``              ``LINK#<digest>``           the last order on a service and a link; only of tenants who
-                                                        refuse duplicates
-``TENANTS``                 ``<tenant>``                that the tenant exists, for lists
-``ORIGIN#<origin>``         ``<tenant>``                that the tenant lists this web origin
-``PROVIDERS``               ``<provider>``              configuration of a provider
-``PROVIDERS``               ``NUMBER#<number>``         whose number it is, for ever
-``P#<provider>``            ``PACE``                    limiter of the provider
-``P#<provider>``            ``SERVICE#<id>``            one service
-``P#<provider>``            ``CATALOG``                 version and size of the compressed list
-``P#<provider>``            ``CATALOG#<version>#<n>``   a piece of it
-``P#<provider>``            ``BOUND#<order>``           which of our orders a provider's order belongs to
-==========================  ==========================  ==========================================================
+================  ================================  ==================================================================
+pk                sk                                item
+================  ================================  ==================================================================
+``T#<tenant>``    ``TENANT``                        settings, limiter and client keys' digests
+``T#<tenant>``    ``CLIENT#<client>``               a client, for the operator
+``T#<tenant>``    ``WALLET``                        ``available`` and ``held``, in micro-USD
+``T#<tenant>``    ``LEDGER#<kind>#<id>``            one movement of money, written once
+``T#<tenant>``    ``SPEND#<yyyy-mm-dd>``            ``spent``: what the orders of a UTC day cost, in micro-USD, of
+                                                    tenants with a daily limit
+``T#<tenant>``    ``ORDER#<id>``                    an order
+``T#<tenant>``    ``REFILL#<id>``                   a refill that a panel accepted
+``T#<tenant>``    ``CLAIM#<claim>``                 an idempotency key, or an order's meaning, and its order
+``T#<tenant>``    ``LINK#<digest>``                 the last order on a service and a link; only of tenants who
+                                                    refuse duplicates
+``TENANTS``       ``<tenant>``                      that the tenant exists, for lists
+``ORIGIN#<origin  ``<tenant>``                      that the tenant lists this web origin
+``PROVIDERS``     ``<provider>``                    configuration of a provider
+``PROVIDERS``     ``NUMBER#<number>``               whose number it is, for ever
+``P#<provider>``  ``PACE``                          limiter of the provider
+``P#<provider>``  ``SERVICE#<id>``                  one service
+``P#<provider>``  ``CATALOG``                       version and size of the compressed list
+``P#<provider>``  ``CATALOG#<version>#<n>``         a piece of it
+``P#<provider>``  ``BOUND#<order>``                 which of our orders a provider's order (20 digits) belongs to
+``P#<provider>``  ``OPEN#<time>#<tenant>#<id>``     an order whose purchase is not known, or that came late
+``P#<provider>``  ``MARK#<time>``                   what the account stood at (`ports.Mark`), for a week
+================  ================================  ==================================================================
 """

@@ -61,6 +61,10 @@ class DynamoDirectory:
             self._providers_read = now
         return self._providers
 
+    def every_slug(self) -> list[str]:
+        """Return the names of all providers that there ever were: removed ones may have orders that are not settled."""
+        return [item["provider"] for item in self._table.query("PROVIDERS", "NUMBER#")]
+
     def origin_listed(self, origin: str) -> bool:
         """Say whether an active tenant lists this web origin."""
         if len(origin) > _LONGEST_ORIGIN or not origin.isascii():

@@ -4,7 +4,21 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from chalicelib.aws.table import Item
-from chalicelib.model import Attempt, Budget, Funding, Order, OrderState, OrderStatus, Reading
+from chalicelib.model import (
+    FINAL,
+    RECHECKS,
+    REOPENS,
+    Attempt,
+    Budget,
+    Change,
+    Funding,
+    Order,
+    OrderState,
+    OrderStatus,
+    Reading,
+    Search,
+    Source,
+)
 from chalicelib.ports import SECOND
 
 
@@ -18,6 +32,7 @@ def reading_item(reading: Reading) -> Item:
     optional = {
         "start_count": reading.start_count,
         "remains": reading.remains,
+        "charge": None if reading.charge is None else str(reading.charge),
         "posts": reading.posts,
         "expiry": reading.expiry,
     }
@@ -34,9 +49,66 @@ def _reading(item: Item) -> Reading:
         start_count=item.get("start_count"),
         remains=item.get("remains"),
         at=item["at"],
+        charge=Decimal(item["charge"]) if "charge" in item else None,
         posts=item.get("posts"),
         expiry=item.get("expiry"),
     )
+
+
+def change_item(change: Change) -> Item:
+    """Return the map that stands for a line of an order's history."""
+    kind = "state" if isinstance(change.now, OrderState) else "status"
+    return {"at": change.at, "by": change.source.value, kind: change.now.value}
+
+
+def _change(item: Item) -> Change:
+    now = OrderState(item["state"]) if "state" in item else OrderStatus(item["status"])
+    return Change(item["at"], Source(item["by"]), now)
+
+
+def search_item(search: Search) -> Item:
+    """Return the map that stands for how far a settlement has come."""
+    optional = {"after": search.after, "next": search.next}
+    return {
+        "since": search.since,
+        "looks": search.looks,
+        "due": search.due,
+        "befores": list(search.befores),
+        "candidates": list(search.candidates),
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def _search(item: Item) -> Search:
+    return Search(
+        since=item["since"],
+        looks=item["looks"],
+        due=item["due"],
+        befores=tuple(item["befores"]),
+        after=item.get("after"),
+        next=item.get("next"),
+        candidates=tuple(item["candidates"]),
+    )
+
+
+def live(provider: str) -> str:
+    """Return under what the index of open orders has those that a provider took and that have not ended."""
+    return f"placed#{provider}"
+
+
+def ended(provider: str) -> str:
+    """Return under what the index has those that have ended and that their provider may still reopen."""
+    return f"ended#{provider}"
+
+
+def _followed(order: Order) -> Item:
+    """Return under what the index has an order that is new; a subscription's may have ended before it was seen."""
+    if order.state is not OrderState.PLACED:
+        return {}
+    status = order.reading.status if order.reading else None
+    if status not in FINAL:
+        return {"open": live(order.provider), "due": order.created}
+    return {"open": ended(order.provider), "due": order.created + RECHECKS[0]} if status in REOPENS else {}
 
 
 def to_item(order: Order) -> Item:
@@ -58,8 +130,8 @@ def to_item(order: Order) -> Item:
         "cost": str(order.cost),
         "funding": order.funding.value,
         "state": order.state.value,
-        "open": order.state.value if order.state is OrderState.SENDING else None,
-        "due": order.attempt.send_by if order.state is OrderState.SENDING else None,
+        **_followed(order),
+        "journal": [change_item(change) for change in order.journal],
         "attempt": attempt_item(order.attempt),
         "attempts": order.attempts,
         "created": sortable(order.created),
@@ -123,10 +195,14 @@ def from_item(item: Item) -> Order:
         idempotency_key=item.get("idempotency_key"),
         extra=item.get("extra", {}),
         provider_order=item.get("provider_order"),
+        provider_charge=Decimal(item["provider_charge"]) if "provider_charge" in item else None,
         pending_order=item.get("pending_order"),
+        late_order=item.get("late_order"),
         pending=item.get("pending", False),
         reading=_reading(item["reading"]) if "reading" in item else None,
         evidence=tuple(item.get("evidence", ())),
+        journal=tuple(_change(line) for line in item["journal"]),
+        search=_search(item["search"]) if "search" in item else None,
         refusal=item.get("refusal"),
         held=item.get("held"),
         spent=item.get("spent"),

@@ -7,21 +7,53 @@ into UNKNOWN. The money moves in the same transaction as the order, so that each
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from chalicelib.actions import Placed
 from chalicelib.aws import wallet
-from chalicelib.aws.order_items import attempt_item, from_item, reading_item, sortable, to_item
+from chalicelib.aws.order_items import (
+    attempt_item,
+    change_item,
+    ended,
+    from_item,
+    live,
+    reading_item,
+    search_item,
+    sortable,
+    to_item,
+)
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
 from chalicelib.errors import AlreadyBound, StoreBusy
-from chalicelib.model import FINAL, Attempt, Order, OrderState, Reading, random_id
-from chalicelib.ports import Acceptance, Accepted, Broke, Claimed, LinkTaken, OverBudget
+from chalicelib.log import logger
+from chalicelib.model import (
+    FINAL,
+    MOVES,
+    RECHECKS,
+    REOPENS,
+    Attempt,
+    Change,
+    Order,
+    OrderState,
+    OrderStatus,
+    Reading,
+    Search,
+    Source,
+    random_id,
+)
+from chalicelib.ports import Acceptance, Accepted, Bound, Broke, Claimed, LinkTaken, OverBudget
 
 OPEN_ORDERS, ORDERS_BY_TIME = "open-orders", "orders-by-time"
 # Drawing a free id out of 2^31 fails this often only if the tenant has used nearly all of them.
 _DRAWS = 8
 # Clocks of containers differ by less than this, in µs.
 _SKEW = 300_000_000
+# Keys of an index are looked up so many at once.
+_AT_ONCE = 100
+# Lines of an order's history, which has some 70 bytes each; so many again are kept for ends.
+_LINES = 200
+# What may move money, and happens a few times at most.
+_PAY = FINAL - {OrderStatus.COMPLETED}
 _NAMES = {"#attempt": "attempt", "#token": "token", "#state": "state"}
 
 
@@ -39,7 +71,7 @@ class DynamoOrders:
         over = None
         for _ in range(_DRAWS):
             guards = [*_claim(order), *_link_claim(order, over), *wallet.count(order)]
-            writes = [_new(order), *guards, *wallet.hold(order)]
+            writes = [_new(order), *guards, *wallet.hold(order), _unsettled(order)]
             try:
                 self._table.transact(writes, until=until)
             except TransactionRefused as refused:
@@ -104,28 +136,57 @@ class DynamoOrders:
             ours = failure.old is not None and failure.old["attempt"]["token"] == attempt.token
             return from_item(failure.old) if ours and failure.old else None
 
-    def place(self, order: Order, placed: Placed, *, until: int) -> bool:
-        """Record the purchase and spend the held money; False if the order is no longer this attempt's."""
+    def place(
+        self,
+        order: Order,
+        placed: Placed,
+        *,
+        until: int,
+        source: Source = Source.REQUEST,
+        evidence: str | None = None,
+    ) -> bool:
+        """Record the purchase and spend the held money; False if the order is no longer this attempt's.
+
+        An order that proved not to be placed keeps that, and the late purchase is noted on it.
+        """
         order = replace(order, updated=self._table.clock.now())
-        move = _move(
-            order,
-            OrderState.PLACED,
-            {
-                "provider_order": placed.order,
-                "provider_charge": None if placed.charge is None else str(placed.charge),
-                "key_version": order.attempt.key_version,
-            },
-        )
+        facts = {
+            "provider_order": placed.order,
+            "provider_charge": None if placed.charge is None else str(placed.charge),
+            "key_version": order.attempt.key_version,
+        }
+        move = _move(order, OrderState.PLACED, facts, source=source, evidence=evidence)
         # A subscription spends its hold order by order; see `adopt`.
         spent = wallet.capture(order) if order.held is None else []
         try:
-            self._table.transact([move, _binding(order, placed.order), *spent], until=until)
+            self._table.transact([move, _binding(order, placed.order), *spent, _settled(order)], until=until)
         except TransactionRefused as refused:
             bound = refused.failed.get(1)
             if bound is not None and (bound["tenant"], bound["order"]) != (order.tenant, order.id):
                 raise AlreadyBound(f"{order.provider} {placed.order}") from None
-            return _is(refused.failed.get(0), order, OrderState.PLACED)
+            if _is(refused.failed.get(0), order, OrderState.NOT_PLACED):
+                self._note_late(order, placed.order, until=until)
+            return _is_placed(refused.failed.get(0), order, placed.order)
         return True
+
+    def _note_late(self, order: Order, provider_order: int, *, until: int) -> None:
+        """Keep on a NOT_PLACED order that its provider delivered it all the same: the operator decides who pays."""
+        facts = {"order": order.id, "tenant": order.tenant, "provider": order.provider}
+        logger.error("delivered late", extra={"facts": {**facts, "provider_order": provider_order}})
+        write = Write(
+            *_key(order),
+            update="SET late_order = :late, evidence = list_append(if_not_exists(evidence, :none), :evidence)",
+            condition="#state = :not_placed AND attribute_not_exists(late_order)",
+            names={"#state": "state"},
+            values={
+                ":late": provider_order,
+                ":none": [],
+                ":evidence": [f"the provider delivered it late, as its order {provider_order}"],
+                ":not_placed": OrderState.NOT_PLACED.value,
+            },
+        )
+        with contextlib.suppress(TransactionRefused):  # noted before, or resolved
+            self._table.transact([write, _binding(order, provider_order), _unsettled(order)], until=until)
 
     def reject(self, order: Order, refusal: Mapping[str, str] | None, *, until: int) -> bool:
         """Record that nothing was bought and give the money back; without a ``refusal`` the claim is freed too.
@@ -134,7 +195,8 @@ class DynamoOrders:
         """
         order = replace(order, updated=self._table.clock.now())
         facts = {"refusal": dict(refusal) if refusal else None, "key_version": order.attempt.key_version}
-        writes = [_move(order, OrderState.REJECTED, facts, sources=[OrderState.SENDING]), *wallet.release(order)]
+        move = _move(order, OrderState.REJECTED, facts, source=Source.REQUEST)
+        writes = [move, *wallet.release(order), _settled(order)]
         freed = _freed(order) if refusal is None else []
         try:
             self._table.transact([*writes, *freed], until=until)
@@ -143,31 +205,152 @@ class DynamoOrders:
             if set(refused.failed) == {len(writes)}:  # a younger order has the claim now, and keeps it
                 return self.reject(replace(order, claim=None), refusal, until=until)
             if _is(refused.failed.get(0), order, OrderState.UNKNOWN):
-                self._end_unknown(order, facts, until=until)
+                self.give_up(order, "its sender knows that nothing was bought", until=until, source=Source.REQUEST)
             return _is(refused.failed.get(0), order, OrderState.REJECTED)
         return True
 
-    def _end_unknown(self, order: Order, facts: Mapping[str, Any], *, until: int) -> None:
-        """Give the money of an UNKNOWN order back, of which its sender knows that nothing was bought."""
-        move = _move(order, OrderState.NOT_PLACED, facts, sources=[OrderState.UNKNOWN])
-        with contextlib.suppress(TransactionRefused):  # somebody has settled it
-            self._table.transact([move, *wallet.release(order)], until=until)
-
-    def lose(self, order: Order, evidence: str, *, until: int, provider_order: int | None = None) -> bool:
+    def lose(
+        self,
+        order: Order,
+        evidence: str,
+        *,
+        until: int,
+        source: Source = Source.REQUEST,
+        provider_order: int | None = None,
+    ) -> bool:
         """Record that the outcome is not known (SENDING to UNKNOWN)."""
         facts = {
             "pending": True,
-            "evidence": [*order.evidence, evidence],
             "pending_order": provider_order,
             "key_version": order.attempt.key_version or None,
         }
         order = replace(order, updated=self._table.clock.now())
-        move = _move(order, OrderState.UNKNOWN, facts, sources=[OrderState.SENDING])
         try:
-            self._table.write(move, until=until)
+            self._table.write(_move(order, OrderState.UNKNOWN, facts, source=source, evidence=evidence), until=until)
         except ConditionFailed as failure:
             return _is(failure.old, order, OrderState.UNKNOWN)
         return True
+
+    # -- settling --------------------------------------------------------------------------------------------------
+
+    def give_up(self, order: Order, evidence: str, *, until: int, source: Source) -> bool:
+        """Record that an UNKNOWN order was never placed, and give its money back; False if it is settled otherwise."""
+        order = replace(order, updated=self._table.clock.now())
+        move = _move(order, OrderState.NOT_PLACED, {}, source=source, evidence=evidence)
+        try:
+            self._table.transact([move, *wallet.release(order), _settled(order)], until=until)
+        except TransactionRefused as refused:
+            return _is(refused.failed.get(0), order, OrderState.NOT_PLACED)
+        return True
+
+    def restore(self, order: Order, provider_order: int, *, until: int) -> bool:
+        """Record that a NOT_PLACED order was placed after all, and charge it anew; False if that cannot be.
+
+        The wallet must hold the charge, and the provider's order must not be another order's. A subscription cannot
+        hold its money a second time.
+        """
+        if order.held is not None:
+            return False
+        order = replace(order, updated=self._table.clock.now())
+        facts = {"provider_order": provider_order}
+        evidence = f"the operator found it as the provider's order {provider_order}, and it is charged after all"
+        move = _move(order, OrderState.PLACED, facts, source=Source.OPERATOR, evidence=evidence, again=True)
+        bound = replace(
+            _binding(order, provider_order),
+            condition="attribute_not_exists(pk) OR (tenant = :tenant AND #order = :order)",
+            names={"#order": "order"},
+            values={":tenant": order.tenant, ":order": order.id},
+        )
+        try:
+            self._table.transact([move, bound, *wallet.charge_again(order), _settled(order)], until=until)
+        except TransactionRefused as refused:
+            return _is_placed(refused.failed.get(0), order, provider_order)
+        return True
+
+    def accept_loss(self, order: Order, *, until: int) -> bool:
+        """Leave a NOT_PLACED order that was delivered late as it is, bound: the operator bears it."""
+        write = Write(
+            *_key(order),
+            update="SET provider_order = :late, evidence = list_append(if_not_exists(evidence, :none), :evidence)"
+            " REMOVE late_order",
+            condition="#state = :not_placed AND late_order = :late",
+            names={"#state": "state"},
+            values={
+                ":not_placed": OrderState.NOT_PLACED.value,
+                ":late": order.late_order,
+                ":none": [],
+                ":evidence": [f"the operator bears the provider's order {order.late_order}"],
+            },
+        )
+        try:
+            self._table.transact([write, _settled(order)], until=until)
+        except TransactionRefused as refused:
+            stored = refused.failed.get(0)
+            return stored is not None and "late_order" not in stored
+        return True
+
+    def look(self, order: Order, search: Search, evidence: Sequence[str], *, until: int) -> None:
+        """Keep how far the settlement of an UNKNOWN order has come, and what it found out."""
+        update = "SET #search = :search"
+        values: Item = {":search": search_item(search), ":unknown": OrderState.UNKNOWN.value}
+        if evidence:
+            update += ", evidence = list_append(if_not_exists(evidence, :none), :evidence)"
+            values |= {":evidence": list(evidence), ":none": []}
+        names = {"#search": "search", "#state": "state"}
+        condition = "#state = :unknown"
+        if order.search is None:
+            condition += " AND attribute_not_exists(#search)"
+        else:
+            condition += " AND #search.#looks = :looks"
+            names["#looks"], values[":looks"] = "looks", order.search.looks
+        write = Write(*_key(order), update=update, condition=condition, names=names, values=values)
+        with contextlib.suppress(ConditionFailed):  # settled meanwhile, or another settlement has looked
+            self._table.write(write, until=until)
+
+    def unsettled(self, provider: str) -> Iterator[Order]:
+        """Yield a provider's orders whose purchase is not known, oldest first; none is missing."""
+        names = self._table.query(f"P#{provider}", "OPEN#")
+        while some := list(islice(names, _AT_ONCE)):
+            items = self._table.get_many([(f"T#{name['tenant']}", f"ORDER#{name['order']}") for name in some])
+            yield from sorted(map(from_item, items), key=lambda order: order.created)
+
+    def bound(self, provider: str) -> Iterator[Bound]:
+        """Yield the provider's orders that are ours, highest number first; none is missing."""
+        for item in self._table.query(f"P#{provider}", "BOUND#", newest=True, page=_AT_ONCE):
+            number = int(item["sk"].removeprefix("BOUND#"))
+            yield Bound(number, item["tenant"], item["order"], item["sent"], item["at"])
+
+    # -- following -------------------------------------------------------------------------------------------------
+
+    def open(self, provider: str, *, before: int) -> Iterator[Order]:
+        """Yield the provider's placed orders that have not ended and are due before a time; some may lag."""
+        yield from self._due(live(provider), before)
+
+    def ended(self, provider: str, *, before: int) -> Iterator[Order]:
+        """Yield the provider's orders that have ended and are to be looked at again before a time; some may lag."""
+        yield from self._due(ended(provider), before)
+
+    def _due(self, kind: str, before: int) -> Iterator[Order]:
+        values = {":open": kind, ":before": before}
+        condition = "#open = :open AND due <= :before"
+        keys = self._table.query_index(OPEN_ORDERS, condition, values, names={"#open": "open"})
+        while some := list(islice(keys, _AT_ONCE)):
+            items = self._table.get_many([(key["pk"], key["sk"]) for key in some])
+            due = [item for item in items if item.get("open") == kind and item["due"] <= before]
+            yield from map(from_item, sorted(due, key=lambda item: int(item["due"])))
+
+    def postpone(self, order: Order, due: int | None, *, until: int) -> None:
+        """Set when an order that may still change is looked at next; None: never again."""
+        write = Write(
+            *_key(order),
+            update="REMOVE #open, due" if due is None else "SET due = :due",
+            # One that was opened again meanwhile stays.
+            condition="#open = :ended" if due is None else "attribute_exists(#open)",
+            names={"#open": "open"},
+            values={":ended": ended(order.provider)} if due is None else {":due": due},
+        )
+        with contextlib.suppress(ConditionFailed):  # it has ended
+            self._table.write(write, until=until)
 
     # -- subscriptions ---------------------------------------------------------------------------------------------
 
@@ -256,23 +439,22 @@ class DynamoOrders:
         yield from (from_item(item) for item in items)
 
     def observe(self, order: Order, reading: Reading, *, refunded: int, until: int) -> Order:
-        """Keep a status reading if it is newer than the stored one, and give back what it makes due, once.
-
-        A final reading is newer than any that is not, whatever the clocks say, and the first one stands.
-        """
-        names = {"#reading": "reading", "#status": "status"}
-        final = {f":final{n}": status.value for n, status in enumerate(sorted(FINAL))}
-        newer = f"NOT #reading.#status IN ({', '.join(final)})"
-        values: Item = {":reading": reading_item(reading), ":refunded": refunded, ":before": order.refunded, **final}
-        if reading.status not in FINAL:
-            # A reading of a clock that is far ahead must not stand until ours has come so far.
-            newer += " AND (#reading.#at < :at OR #reading.#at > :ahead)"
-            names["#at"] = "at"
-            values |= {":at": reading.at, ":ahead": reading.at + _SKEW}
+        """Keep a status reading if it is newer than the stored one, and give back what it makes due, once."""
+        update = "SET #reading = :reading, refunded = :refunded"
+        condition, names, values = _newer(order.reading, reading)
+        names |= {"#reading": "reading", "#status": "status"}
+        values |= {":reading": reading_item(reading), ":refunded": refunded, ":before": order.refunded}
+        if order.reading is None or order.reading.status is not reading.status:
+            if _is_told(order, reading):
+                change = Change(reading.at, Source.PANEL, reading.status)
+                update += ", journal = list_append(journal, :change)"
+                values[":change"] = [change_item(change)]
+                order = replace(order, journal=(*order.journal, change))
+            update += _followed(order, reading, names, values)
         write = Write(
             *_key(order),
-            update="SET #reading = :reading, refunded = :refunded",
-            condition=f"attribute_exists(pk) AND (attribute_not_exists(#reading) OR {newer})"
+            update=update,
+            condition=f"attribute_exists(pk) AND {condition}"
             " AND (attribute_not_exists(refunded) OR refunded = :before)",
             names=names,
             values=values,
@@ -285,15 +467,44 @@ class DynamoOrders:
             return from_item(stored) if stored else order  # a neighbour has read later than we did, or it was we
         return replace(order, reading=reading, refunded=refunded)
 
-    def overdue(self, before: int) -> Iterator[Order]:
-        """Yield the SENDING orders whose ``send_by`` is before a time; the index may lag, the orders do not."""
-        values = {":open": OrderState.SENDING.value, ":before": before}
-        for key in self._table.query_index(
-            OPEN_ORDERS, "#open = :open AND due < :before", values, names={"#open": "open"}
-        ):
-            item = self._table.get(key["pk"], key["sk"])
-            if item is not None and item["state"] == OrderState.SENDING and item["due"] < before:
-                yield from_item(item)
+
+def _is_told(order: Order, reading: Reading) -> bool:
+    """Say whether a new status becomes a line of the history, which must not outgrow its item.
+
+    Panels that answer from several caches go to and fro; what moved money is always told.
+    """
+    lines = len(order.journal)
+    return lines < _LINES or (reading.status in FINAL and lines < 2 * _LINES) or reading.status in _PAY
+
+
+def _followed(order: Order, reading: Reading, names: dict[str, str], values: Item) -> str:
+    """Return the end of an update by which an order is followed on as its new status demands."""
+    names["#open"] = "open"
+    if reading.status in FINAL and reading.status not in REOPENS:
+        return " REMOVE #open, due"
+    is_over = reading.status in REOPENS
+    values[":open"] = (ended if is_over else live)(order.provider)
+    values[":due"] = reading.at + (RECHECKS[0] if is_over else 0)
+    return ", #open = :open, due = :due"
+
+
+def _newer(known: Reading | None, reading: Reading) -> tuple[str, dict[str, str], Item]:
+    """Return the condition, its names and its values under which a reading replaces the stored one.
+
+    A final one is newer than any that is not, whatever the clocks say. What follows an end was read after it: the
+    stored reading is still the one that was known when the panel was asked.
+    """
+    if known is not None and known.status in FINAL:
+        values: Item = {":known": known.status.value, ":known_at": known.at}
+        return "#reading.#status = :known AND #reading.#at = :known_at", {"#at": "at"}, values
+    final = {f":final{n}": status.value for n, status in enumerate(sorted(FINAL))}
+    newer = f"NOT #reading.#status IN ({', '.join(final)})"
+    if reading.status in FINAL:
+        return f"(attribute_not_exists(#reading) OR {newer})", {}, dict(final)
+    # A reading of a clock that is far ahead must not stand until ours has come so far.
+    newer += " AND (#reading.#at < :at OR #reading.#at > :ahead)"
+    values = {":at": reading.at, ":ahead": reading.at + _SKEW, **final}
+    return f"(attribute_not_exists(#reading) OR {newer})", {"#at": "at"}, values
 
 
 def _key(order: Order) -> tuple[str, str]:
@@ -341,14 +552,31 @@ def _link_claim(order: Order, over: Order | None) -> list[Write]:
     ]
 
 
+def binding_key(provider: str, provider_order: int | None) -> tuple[str, str]:
+    """Return the key of what says to which of our orders a provider's order belongs; keys sort as the numbers do."""
+    return f"P#{provider}", f"BOUND#{provider_order:020}"
+
+
 def _binding(order: Order, provider_order: int | None) -> Write:
     """Return the write by which a provider's order belongs to this order alone."""
     return Write(
-        f"P#{order.provider}",
-        f"BOUND#{provider_order}",
-        put={"tenant": order.tenant, "order": order.id},
+        *binding_key(order.provider, provider_order),
+        put={"tenant": order.tenant, "order": order.id, "sent": order.created, "at": order.updated},
         condition="attribute_not_exists(pk)",
     )
+
+
+def _unsettled(order: Order) -> Write:
+    """Return the write by which the provider has an order whose purchase is not known."""
+    return Write(*_open_key(order), put={"tenant": order.tenant, "order": order.id})
+
+
+def _settled(order: Order) -> Write:
+    return Write(*_open_key(order))
+
+
+def _open_key(order: Order) -> tuple[str, str]:
+    return f"P#{order.provider}", f"OPEN#{order.created:020}#{order.tenant}#{order.id}"
 
 
 def _freed(order: Order) -> list[Write]:
@@ -365,32 +593,57 @@ def _freed(order: Order) -> list[Write]:
     ]
 
 
-def _move(
+def _move(  # noqa: PLR0913 - a move is made of these
     order: Order,
     state: OrderState,
     facts: Mapping[str, Any],
     *,
-    sources: Sequence[OrderState] = (OrderState.SENDING, OrderState.UNKNOWN),
+    source: Source,
+    evidence: str | None = None,
+    again: bool = False,
 ) -> Write:
-    """Return the write by which the attempt's holder moves an order on, out of one of the states ``sources``."""
+    """Return the write by which an order moves on, out of a state from which that is legal (`model.MOVES`).
+
+    Args:
+        order: with the token of the attempt that it must still have, and ``updated`` as the time of the move.
+        state: where to.
+        facts: attributes that change with it; those that are None do not.
+        source: who says so.
+        evidence: a sentence to keep.
+        again: move an order that had proved not to be placed.
+    """
     given = {name: value for name, value in facts.items() if value is not None}
-    is_open = state is OrderState.UNKNOWN
-    assignments = ["#state = :state", "updated = :updated", *(f"#f_{name} = :f_{name}" for name in given)]
-    assignments += ["#open = :state"] if is_open else []
-    values = {
+    sources = [one for one, targets in MOVES.items() if state in targets and (one is OrderState.NOT_PLACED) is again]
+    changes = ["#state = :state", "updated = :updated", "journal = list_append(journal, :change)"]
+    changes += [f"#f_{name} = :f_{name}" for name in given]
+    removed = ["late_order"] if again else []
+    values: Item = {
         ":state": state.value,
         ":updated": order.updated,
+        ":change": [change_item(Change(order.updated, source, state))],
         ":token": order.attempt.token,
         **{f":f_{name}": value for name, value in given.items()},
+        **{f":{one.value}": one.value for one in sources},
     }
-    values |= {f":{source.value}": source.value for source in sources}
+    names = {**_NAMES, **{f"#f_{name}": name for name in given}}
+    if evidence is not None:
+        changes.append("evidence = list_append(if_not_exists(evidence, :none), :evidence)")
+        values |= {":none": [], ":evidence": [evidence]}
+    if state is OrderState.PLACED:
+        changes += ["#open = :open", "due = :updated"]
+        names["#open"], values[":open"] = "open", live(order.provider)
     return Write(
         *_key(order),
-        update="SET " + ", ".join(assignments) + ("" if is_open else " REMOVE #open, due"),
-        condition=f"#attempt.#token = :token AND #state IN ({', '.join(f':{source.value}' for source in sources)})",
-        names={**_NAMES, "#open": "open", **{f"#f_{name}": name for name in given}},
+        update="SET " + ", ".join(changes) + (f" REMOVE {', '.join(removed)}" if removed else ""),
+        condition=f"#attempt.#token = :token AND #state IN ({', '.join(f':{one.value}' for one in sources)})",
+        names=names,
         values=values,
     )
+
+
+def _is_placed(item: Item | None, order: Order, provider_order: int) -> bool:
+    """Say whether an item is this attempt's order, placed under this very number of its provider."""
+    return item is not None and _is(item, order, OrderState.PLACED) and item["provider_order"] == provider_order
 
 
 def _is(item: Item | None, order: Order, state: OrderState) -> bool:

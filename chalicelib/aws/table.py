@@ -133,13 +133,27 @@ class Table:
                 end = self._next_batch(wanted, len(reply["Responses"].get(self.name, [])), end)
         return found
 
-    def query(self, pk: str, prefix: str = "") -> Iterator[Item]:
-        """Yield the items under ``pk`` whose sort key begins with ``prefix``, in its order, read consistently."""
+    def query(
+        self, pk: str, prefix: str = "", *, newest: bool = False, last: str | None = None, page: int | None = None
+    ) -> Iterator[Item]:
+        """Yield the items under ``pk`` whose sort key begins with ``prefix``, in its order, read consistently.
+
+        ``newest``: in the opposite order; ``last``: none beyond this sort key; ``page``: so many are read at once.
+        """
         condition, values = "pk = :pk", {":pk": pk}
-        if prefix:
+        if last is not None:
+            condition, values = (
+                "pk = :pk AND sk BETWEEN :prefix AND :last",
+                {":pk": pk, ":prefix": prefix, ":last": last},
+            )
+        elif prefix:
             condition, values = "pk = :pk AND begins_with(sk, :prefix)", {":pk": pk, ":prefix": prefix}
         yield from self._pages(
-            KeyConditionExpression=condition, ExpressionAttributeValues=encode(values), ConsistentRead=True
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=encode(values),
+            ConsistentRead=True,
+            ScanIndexForward=not newest,
+            **({} if page is None else {"Limit": page}),
         )
 
     def query_index(  # noqa: PLR0913 - a query is made of these

@@ -104,19 +104,19 @@ def count(order: Order) -> list[Write]:
     ]
 
 
-def _uncount(order: Order) -> list[Write]:
-    """Return the write that gives back what an order counted, to the day that it was counted on.
+def _recount(order: Order, by: int) -> list[Write]:
+    """Return the write that changes what an order counts, on the day that it was counted on.
 
-    It has no condition that could keep the money from going back; the order's own lets it happen once.
+    It has no condition that could keep the money from moving; the order's own lets it happen once.
     """
     if order.budget is None:
         return []
     return [
         Write(
             *_day(order.tenant, order.budget),
-            update="SET #spent = if_not_exists(#spent, :charge) - :charge",
+            update="SET #spent = if_not_exists(#spent, :least) + :by",
             names={"#spent": "spent"},
-            values={":charge": order.charge},
+            values={":by": by, ":least": max(0, -by)},
         )
     ]
 
@@ -132,7 +132,12 @@ def capture(order: Order) -> list[Write]:
 
 def release(order: Order) -> list[Write]:
     """Return the writes that give back what an order holds, and what it counted on its day."""
-    return [*_movement(order, "RELEASE", available=order.hold, held=-order.hold), *_uncount(order)]
+    return [*_movement(order, "RELEASE", available=order.hold, held=-order.hold), *_recount(order, -order.charge)]
+
+
+def charge_again(order: Order) -> list[Write]:
+    """Return the writes that spend the charge of an order whose hold was given back, and count it again."""
+    return [*_movement(order, "CAPTURE", available=-order.hold, held=0), *_recount(order, order.charge)]
 
 
 def spend(child: Order, *, held: int) -> list[Write]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
+from chalicelib.aws.orders import binding_key
 from sandbox.messages import PanelError
 from sandbox.orders import Order
 from sandbox.purchase import TYPES, read_purchase
@@ -154,7 +155,7 @@ CHECKED: dict[int, set[int]] = {}
 
 
 def check_price(market: Market, slug: str, bought: Order) -> None:
-    bound = market.parts.table.get(f"P#{slug}", f"BOUND#{bought.id}")
+    bound = market.parts.table.get(*binding_key(slug, bought.id))
     assert bound is not None
     ours = market.parts.orders.get(bound["tenant"], bound["order"])
     assert ours is not None

@@ -3,10 +3,14 @@ from typing import Any
 
 import pytest
 
+from chalicelib.actions import Placed
 from chalicelib.commands import AddCommand
 from chalicelib.gateway import Credentials
+from chalicelib.jobs import settle_orders
+from chalicelib.model import Order, Source
 from chalicelib.purchase import Deadline, Receipt
 from chalicelib.session import Session
+from chalicelib.settlement import needs_decision
 from cli.console import Console
 from cli.orders import Desk
 from sandbox.faults import ActiveFault
@@ -81,6 +85,227 @@ def test_another_tenants_order_is_none(shell: Shell, stage: Console, key: str) -
     order = buy(stage, key)
     shell.ok("tenants", "create", "beta")
     assert f"beta has no order {order}" in shell.failure("orders", "show", "beta", str(order))
+
+
+# -- orders that need a decision ---------------------------------------------------------------------------------------
+
+UNTIL = 2**62
+
+
+def lose(sandbox: Sandbox, stage: Console, key: str, *, bought: bool = False, **fields: Any) -> int:
+    """Place an order of which the answer is lost."""
+    sandbox.panels["smosale"].faults.append(ActiveFault("lost" if bought else "reset", action="add", count=1))
+    return buy(stage, key, **fields)
+
+
+def record(stage: Console, order: int) -> Order:
+    found = stage.parts.orders.get("acme", order)
+    assert found is not None
+    return found
+
+
+def deliver_late(stage: Console, order: int, number: int) -> None:
+    """Let an order be given up, and its sender come back with a number."""
+    found = record(stage, order)
+    assert stage.parts.orders.give_up(found, "the balance says so", until=UNTIL, source=Source.SETTLEMENT)
+    assert not stage.parts.orders.place(found, Placed(number), until=UNTIL)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every quiet period be over."""
+    monkeypatch.setattr(Desk, "quiet_of", lambda _desk, _provider: -3600)
+    monkeypatch.setattr("chalicelib.jobs.needs_decision", lambda order, _quiet, now: needs_decision(order, -3600, now))
+
+
+def wallet(shell: Shell) -> tuple[Any, Any]:
+    shown = shell.ok("wallet", "show", "acme")
+    return shown["balance"], shown["held"]
+
+
+def queue(shell: Shell, *more: str) -> list[int]:
+    return [row["order"] for row in shell.ok("orders", "list", "--needs-decision", *more)["orders"]]
+
+
+def test_the_queue_is_empty_before_the_quiet_period(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
+    order = lose(sandbox, stage, key)
+    assert queue(shell) == []
+    assert "quiet period lasts until" in shell.failure("orders", "resolve", "acme", str(order), "--not-placed")
+    assert shell.ok("orders", "show", "acme", str(order))["state"] == "unknown"
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_queue_lists_what_waits_of_one_tenant_or_of_all(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    shell.ok("tenants", "create", "beta")
+    shell.ok("wallet", "credit", "beta", "100", "--reference", "start")
+    other = shell.ok("clients", "create", "beta")["key"]
+    buy(stage, key)
+    mine, theirs = lose(sandbox, stage, key, link="https://example.com/q"), lose(sandbox, stage, other)
+    assert queue(shell) == [theirs, mine]
+    assert queue(shell, "--limit", "1") == [theirs]
+    assert queue(shell, "--tenant", "acme") == [mine]
+    assert str(mine) in shell("orders", "list", "--needs-decision").out
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_order_that_was_not_placed_is_paid_back_once(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    order = lose(sandbox, stage, key)
+    assert wallet(shell) == (Decimal("99.1"), Decimal("0.9"))
+    shown: Any = None
+    for _ in range(2):
+        shown = shell.ok("orders", "resolve", "acme", str(order), "--not-placed")
+        assert (shown["state"], shown["status"], shown["needs_decision"]) == ("not_placed", "canceled", False)
+        assert wallet(shell) == (100, 0)
+    assert shown["history"][-1] == {"at": shown["updated_at"], "source": "operator", "state": "not_placed"}
+    assert shown["evidence"][-1] == "the operator decided"
+    assert queue(shell) == []
+
+
+def test_an_order_that_was_placed_gets_its_number(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
+    order = lose(sandbox, stage, key, bought=True)
+    shown: Any = None
+    for _ in range(2):
+        shown = shell.ok("orders", "resolve", "acme", str(order), "--provider-order", "23501")
+        assert (shown["state"], shown["provider_order"]) == ("placed", 23501)
+        assert wallet(shell) == (Decimal("99.1"), 0)
+    assert [event["source"] for event in shown["history"]] == ["request", "request", "operator"]
+    assert "the operator found it" in shown["evidence"][-1]
+    assert "nothing to decide" in shell.failure("orders", "resolve", "acme", str(order), "--not-placed")
+    assert "nothing to decide" in shell.failure("orders", "resolve", "acme", str(order), "--provider-order", "23502")
+
+
+def test_a_number_that_the_provider_does_not_know_is_refused(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    order = lose(sandbox, stage, key)
+    assert "has no order 99" in shell.failure("orders", "resolve", "acme", str(order), "--provider-order", "99")
+    assert shell.ok("orders", "show", "acme", str(order))["state"] == "unknown"
+
+
+def test_a_number_of_another_order_is_refused(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
+    buy(stage, key)
+    order = lose(sandbox, stage, key, link="https://example.com/q")
+    error = shell.failure("orders", "resolve", "acme", str(order), "--provider-order", "23501")
+    assert "belongs to another order" in error
+    assert wallet(shell) == (Decimal("98.2"), Decimal("0.9"))
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_number_that_the_provider_gave_another_order_is_refused(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    order = lose(sandbox, stage, key, bought=True)
+    waiting = lose(sandbox, stage, key, link="https://example.com/q", bought=True)
+    stage.parts.table.client.update_item(
+        TableName=stage.parts.table.name,
+        Key={"pk": {"S": "T#acme"}, "sk": {"S": f"ORDER#{waiting}"}},
+        UpdateExpression="SET pending_order = :n",
+        ExpressionAttributeValues={":n": {"N": "23502"}},
+    )
+    error = shell.failure("orders", "resolve", "acme", str(order), "--provider-order", "23502")
+    assert f"gave its number 23502 to acme's order {waiting}" in error
+    error = shell.failure("orders", "resolve", "acme", str(waiting), "--not-placed")
+    assert "Say --provider-order 23502" in error
+    assert shell.ok("orders", "resolve", "acme", str(waiting), "--provider-order", "23502")["state"] == "placed"
+
+
+def test_a_provider_that_cannot_be_asked_leaves_it_to_the_operator(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    order = lose(sandbox, stage, key)
+    sandbox.panels["smosale"].faults.append(ActiveFault("html", action="status"))
+    outcome = shell("orders", "resolve", "acme", str(order), "--provider-order", "23999")
+    assert outcome.code == 0
+    assert "you are believed" in outcome.err
+
+
+def test_an_order_that_is_still_sent_or_that_was_refused_is_not_decided(shell: Shell, stage: Console, key: str) -> None:
+    placed = record(stage, buy(stage, key))
+    for state, told in (("sending", "still being sent"), ("rejected", "nothing to decide")):
+        stage.parts.table.client.update_item(
+            TableName=stage.parts.table.name,
+            Key={"pk": {"S": "T#acme"}, "sk": {"S": f"ORDER#{placed.id}"}},
+            UpdateExpression="SET #state = :state",
+            ExpressionAttributeNames={"#state": "state"},
+            ExpressionAttributeValues={":state": {"S": state}},
+        )
+        for choice in (("--not-placed",), ("--provider-order", "23501")):
+            assert told in shell.failure("orders", "resolve", "acme", str(placed.id), *choice)
+
+
+def test_what_was_delivered_late_is_charged_after_all(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
+    order = lose(sandbox, stage, key, bought=True)
+    deliver_late(stage, order, 23501)
+    assert wallet(shell) == (100, 0)
+    shown = shell.ok("orders", "show", "acme", str(order))
+    assert (shown["state"], shown["late_order"], shown["needs_decision"]) == ("not_placed", 23501, True)
+    assert queue(shell) == [order]
+    for _ in range(2):
+        shown = shell.ok("orders", "resolve", "acme", str(order), "--provider-order", "23501")
+        assert (shown["state"], shown["late_order"], shown["needs_decision"]) == ("placed", None, False)
+        assert wallet(shell) == (Decimal("99.1"), 0)
+    assert queue(shell) == []
+
+
+def test_what_was_delivered_late_has_one_number(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
+    order = lose(sandbox, stage, key, bought=True)
+    lose(sandbox, stage, key, bought=True, link="https://example.com/q")
+    deliver_late(stage, order, 23501)
+    error = shell.failure("orders", "resolve", "acme", str(order), "--provider-order", "23502")
+    assert "delivered late as smosale's order 23501" in error
+
+
+def test_a_wallet_that_is_empty_by_now_is_not_overdrawn(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    order = lose(sandbox, stage, key, bought=True, quantity=10_000)
+    deliver_late(stage, order, 23501)
+    for n in range(10):
+        buy(stage, key, quantity=10_000, link=f"https://example.com/{n}")
+    buy(stage, key, quantity=2_000, link="https://example.com/last")
+    error = shell.failure("orders", "resolve", "acme", str(order), "--provider-order", "23501")
+    assert "wallet does not hold its charge" in error
+    assert queue(shell) == [order]
+    shell.ok("wallet", "credit", "acme", "50", "--reference", "more")
+    shell.ok("orders", "resolve", "acme", str(order), "--provider-order", "23501")
+    assert wallet(shell) == (Decimal("49.2"), 0)
+
+
+def test_a_loss_can_be_accepted(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
+    order = lose(sandbox, stage, key, bought=True)
+    deliver_late(stage, order, 23501)
+    for _ in range(2):
+        shown = shell.ok("orders", "resolve", "acme", str(order), "--not-placed")
+        assert (shown["state"], shown["late_order"], shown["needs_decision"]) == ("not_placed", None, False)
+        assert shown["evidence"][-1] == "the operator bears the provider's order 23501"
+    assert queue(shell) == []
+    assert wallet(shell) == (100, 0)
+
+
+def test_resolve_wants_one_decision(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
+    order = lose(sandbox, stage, key)
+    shell.misuse("orders", "resolve", "acme", str(order))
+    shell.misuse("orders", "resolve", "acme", str(order), "--not-placed", "--provider-order", "1")
+    assert "has no order" in shell.failure("orders", "resolve", "acme", "1000000", "--not-placed")
+
+
+def test_show_tells_what_the_provider_asks_and_where_each_change_comes_from(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    del sandbox
+    order = buy(stage, key)
+    shown = shell.ok("orders", "show", "acme", str(order))
+    assert (shown["provider_quote"], shown["provider_charge"]) == ("0.9", None)
+    settle_orders(stage.parts)
+    shown = shell.ok("orders", "show", "acme", str(order))
+    assert (shown["provider_quote"], shown["provider_charge"]) == ("0.9", "0.9")
+    assert [event["source"] for event in shown["history"]] == ["request", "request", "panel"]
+    assert all(event["at"].endswith("Z") for event in shown["history"])
+    assert "(panel)" in shell("orders", "show", "acme", str(order)).out
 
 
 @pytest.mark.parametrize("arguments", ["list --tenant nobody", "show nobody 1000000"])

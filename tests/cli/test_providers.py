@@ -4,10 +4,13 @@ import pytest
 
 from chalicelib.actions import Balance
 from chalicelib.errors import PanelgateError
+from chalicelib.model import Source
 from chalicelib.panels import DIALECTS
 from cli.console import Console, Failure
+from sandbox.faults import ActiveFault
 from sandbox.server import Sandbox
 from tests.cli.conftest import Shell, amount, panel_key
+from tests.cli.test_orders import buy
 
 ADD = ("providers", "add", "smosale", "--dialect", "perfectpanel", "--url")
 
@@ -223,6 +226,20 @@ def test_remove_refuses_while_a_tenant_names_it(shell: Shell, smosale: str) -> N
     shell.ok("tenants", "create", "acme", "--providers", smosale)
     assert "acme" in shell.failure("providers", "remove", smosale, "--yes")
     shell.ok("tenants", "set", "acme", "--providers", "all")
+    shell.ok("providers", "remove", smosale, "--yes")
+
+
+def test_remove_refuses_while_an_order_is_not_settled(
+    shell: Shell, sandbox: Sandbox, smosale: str, acme: str, stage: Console
+) -> None:
+    shell.ok("wallet", "credit", acme, "100", "--reference", "start")
+    key = shell.ok("clients", "create", acme)["key"]
+    sandbox.panels[smosale].faults.append(ActiveFault("reset", action="add", count=1))
+    order = stage.parts.orders.get(acme, buy(stage, key))
+    assert order is not None
+    assert "1 orders at smosale are not settled" in shell.failure("providers", "remove", smosale, "--yes")
+    assert shell.ok("providers", "list")["providers"]
+    stage.parts.orders.give_up(order, "decided", until=2**62, source=Source.OPERATOR)
     shell.ok("providers", "remove", smosale, "--yes")
 
 

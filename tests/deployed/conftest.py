@@ -7,6 +7,7 @@ only an emulator can show (killed processes, its IAM switch) is left out there, 
 leads to another AWS than the real one, as for every AWS tool.
 """
 
+import json
 import os
 import secrets
 import time
@@ -70,6 +71,19 @@ class SandboxPanel:
         self.admin("DELETE", "faults")
 
 
+_SCHEDULED = {
+    "version": "0",
+    "account": "000000000000",
+    "region": "us-east-1",
+    "detail": {},
+    "detail-type": "Scheduled Event",
+    "source": "aws.events",
+    "time": "2027-01-15T08:00:00Z",
+    "id": "1",
+    "resources": [],
+}
+
+
 @dataclass(frozen=True)
 class Deployment:
     """A running gateway and its operator's access to it."""
@@ -104,6 +118,16 @@ class Deployment:
     def service(self, slug: str, service: int = 1) -> int:
         """Return the public id of a provider's service."""
         return service * 1000 + self.registry.provider(slug).number
+
+    def run_job(self, name: str) -> dict[str, Any]:
+        """Let a scheduled Lambda run now; ``name`` as in ``app``."""
+        functions: Any = self.aws.session.client("lambda", endpoint_url=self.aws.endpoint)
+        found = [item["FunctionName"] for item in functions.list_functions()["Functions"]]
+        [function] = [one for one in found if name.replace("_", "") in one.replace("_", "").lower()]
+        reply = functions.invoke(FunctionName=function, Payload=json.dumps(_SCHEDULED).encode())
+        assert "FunctionError" not in reply, reply["Payload"].read()
+        counts: dict[str, Any] = json.loads(reply["Payload"].read())
+        return counts
 
     def v2(self, **fields: Any) -> httpx.Response:
         return httpx.post(f"{self.api_url}/v2", data=fields, timeout=40, trust_env=False)

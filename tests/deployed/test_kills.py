@@ -1,6 +1,5 @@
 """kill -9 of the Lambda's process at each step of ``add``: never a second purchase, and nothing forgotten."""
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -117,22 +116,12 @@ def _let_time_pass(deployment: Deployment, tenant: str) -> None:
             Write(
                 f"T#{tenant}",
                 f"ORDER#{order.id}",
-                update="SET due = :then, #attempt.send_by = :then",
+                update="SET #attempt.send_by = :then",
                 names={"#attempt": "attempt"},
                 values={":then": then},
             )
         )
-    functions: Any = deployment.aws.session.client("lambda", endpoint_url=deployment.aws.endpoint)
-    names = [item["FunctionName"] for item in functions.list_functions()["Functions"]]
-    [name] = [name for name in names if "sweeporders" in name.replace("_", "").lower()]
-    functions.invoke(FunctionName=name, Payload=json.dumps(_SCHEDULED).encode())
-
-
-_SCHEDULED = {"version": "0", "detail": {}, "source": "aws.events", "id": "1", "resources": [], "account": "0"} | {
-    "detail-type": "Scheduled Event",
-    "region": "us-east-1",
-    "time": "2027-01-15T08:00:00Z",
-}
+    deployment.run_job("sweep_orders")
 
 
 def _every_cent(deployment: Deployment, tenant: str) -> None:

@@ -1,6 +1,5 @@
 """Each Lambda's role allows what the Lambda does and nothing else, with IAM checked by the emulator."""
 
-import json
 from typing import Any
 
 import boto3
@@ -41,7 +40,7 @@ def _denied(call: Any, **request: Any) -> bool:
 KEY = {"pk": {"S": "T#nobody"}, "sk": {"S": "TENANT"}}
 
 
-@pytest.mark.parametrize("function", ["apihandler", "synccatalogs", "sweeporders"])
+@pytest.mark.parametrize("function", ["apihandler", "synccatalogs", "sweeporders", "settleorders"])
 def test_nobody_scans_deletes_the_table_or_reads_other_secrets(deployment: Deployment, function: str) -> None:
     dynamodb = _role_client(deployment, function, "dynamodb")
     secrets_manager = _role_client(deployment, function, "secretsmanager")
@@ -54,7 +53,7 @@ def test_nobody_scans_deletes_the_table_or_reads_other_secrets(deployment: Deplo
 
 
 def test_who_calls_panels_may_read_their_keys_and_the_sweeper_may_not(deployment: Deployment) -> None:
-    for function in ("apihandler", "synccatalogs", "sweeporders"):
+    for function in ("apihandler", "synccatalogs", "sweeporders", "settleorders"):
         secrets_manager = _role_client(deployment, function, "secretsmanager")
         denied = _denied(secrets_manager.get_secret_value, SecretId="panelgate/local/providers/smosale")
         assert denied is (function == "sweeporders")
@@ -65,24 +64,6 @@ def test_the_sweeper_may_not_delete(deployment: Deployment) -> None:
     assert _denied(dynamodb.delete_item, TableName="panelgate-local", Key=KEY)
 
 
-def test_the_schedules_run_with_their_roles(deployment: Deployment, local: LocalSystem) -> None:
-    client = deployment.aws.session.client("lambda", endpoint_url=deployment.aws.endpoint)
-    names = [item["FunctionName"] for item in client.list_functions()["Functions"]]
-    for wanted in ("synccatalogs", "sweeporders"):
-        [name] = [name for name in names if wanted in name.replace("_", "").lower()]
-        reply = client.invoke(FunctionName=name, Payload=json.dumps(_EVENT).encode())
-        assert "FunctionError" not in reply, reply["Payload"].read()
-        assert json.loads(reply["Payload"].read())["failed"] == 0, local.last_lines("emulator")
-
-
-_EVENT = {
-    "version": "0",
-    "account": "000000000000",
-    "region": REGION,
-    "detail": {},
-    "detail-type": "Scheduled Event",
-    "source": "aws.events",
-    "time": "2027-01-15T08:00:00Z",
-    "id": "1",
-    "resources": [],
-}
+@pytest.mark.parametrize("job", ["sync_catalogs", "sweep_orders", "settle_orders"])
+def test_the_schedules_run_with_their_roles(deployment: Deployment, local: LocalSystem, job: str) -> None:
+    assert deployment.run_job(job)["failed"] == 0, local.last_lines("emulator")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws.orders import DynamoOrders
+from chalicelib.aws.orders import DynamoOrders, binding_key
 from chalicelib.errors import StoreBusy
 from chalicelib.model import Order
 from chalicelib.panels.dialect import Reply
 from tests.api.http import v2, v3
-from tests.gateway.test_faults import FAULTS, Fault, Killed, Wire
+from tests.faults import FAULTS, Fault, Killed, Wire
 from tests.world import COMMENTS, FOLLOWERS, SECOND, PretendPanel, World
 
 CREDIT = 100 * SECOND
@@ -108,7 +108,8 @@ def test_what_cannot_be_taken_in_is_told_and_nothing_is_given_back(
     foreign = world.parts.orders.get("acme", v3(world, {**FIELDS, "posts": 1}).json["order"])
     assert foreign is not None
     script(world, {OWN: {"status": "Completed", "orders": orders}, 900: CHILD, 555: CHILD})
-    world.parts.table.put_many([{"pk": "P#smosale", "sk": "BOUND#555", "tenant": "acme", "order": foreign.id}])
+    pk, sk = binding_key("smosale", 555)
+    world.parts.table.put_many([{"pk": pk, "sk": sk, "tenant": "acme", "order": foreign.id}])
     with caplog.at_level("ERROR", logger="panelgate"):
         assert look(world, number)["status"] == "in_progress"
     assert event in caplog.messages
@@ -211,7 +212,6 @@ def _look_through(world: World, wire: Wire) -> int:
     world.time.at += 16 * SECOND
     whole, table, secrets = world.parts, world.parts.table.client, world.secrets
     world.parts = world.twin(wire.client(table), wire.client(secrets), wire.sender())
-    wire.world = World(whole, world.secrets, world.registry, world.panel, world.time)
     with contextlib.suppress(Killed):
         v3(world, {"action": "status", "order": number})
     world.parts = whole

@@ -1,0 +1,65 @@
+"""What the operator's accounts at the providers stood at, minute by minute: what a lost order can be told by."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import islice
+
+from chalicelib.aws.table import Item, Table, Write
+from chalicelib.ports import Charged, Mark
+
+# So many that are too old go with each new one: an idle week may have left thousands.
+_GO = 20
+# A mark may have tens of kilobytes, and the newest ones are wanted.
+_PAGE = 10
+# An order that is not settled by then is the operator's, in µs.
+KEPT = 7 * 24 * 3600 * 1_000_000
+
+
+class DynamoAccounts:
+    """Marks in the table; see ``ports.Accounts``."""
+
+    def __init__(self, table: Table) -> None:
+        """Use ``table``."""
+        self._table = table
+
+    def marks(self, provider: str) -> Iterator[Mark]:
+        """Yield the marks of an account, newest first; none is missing."""
+        for item in self._table.query(f"P#{provider}", "MARK#", newest=True, page=_PAGE):
+            yield _mark(item)
+
+    def get(self, provider: str, at: int) -> Mark | None:
+        """Return the mark that was made at a time, if it is still kept."""
+        item = self._table.get(f"P#{provider}", f"MARK#{at:020}")
+        return None if item is None else _mark(item)
+
+    def add(self, provider: str, mark: Mark, *, until: int) -> None:
+        """Keep a mark, and let those go that are too old to tell anything."""
+        self._table.write(Write(f"P#{provider}", f"MARK#{mark.at:020}", put=_item(mark)), until=until)
+        old = self._table.query(f"P#{provider}", "MARK#", last=f"MARK#{mark.at - KEPT:020}", page=_PAGE)
+        too_old = islice(old, _GO)
+        self._table.delete_many([(item["pk"], item["sk"]) for item in too_old])
+
+
+def _item(mark: Mark) -> Item:
+    return {
+        "at": mark.at,
+        "balance": str(mark.balance),
+        "top": mark.top,
+        "top_after": mark.top_after,
+        "charges": {str(number): [one.tenant, one.order, str(one.charge)] for number, one in mark.charges.items()},
+        "unsettled": [[tenant, order] for tenant, order in sorted(mark.unsettled)],
+    }
+
+
+def _mark(item: Item) -> Mark:
+    return Mark(
+        at=item["at"],
+        balance=Decimal(item["balance"]),
+        top=item["top"],
+        top_after=item["top_after"],
+        charges={
+            int(number): Charged(tenant, order, Decimal(charge))
+            for number, (tenant, order, charge) in item["charges"].items()
+        },
+        unsettled=frozenset((tenant, order) for tenant, order in item["unsettled"]),
+    )

@@ -1,0 +1,128 @@
+"""Open orders are looked at though nobody asks: refunds and subscriptions' orders do not wait for their tenant to call.
+
+Where nobody else orders with the provider's key, the account is marked at the same time: what its balance stood at and
+what it charged for the open orders, by which the settlement tells later whether a lost order was bought.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from chalicelib.actions import Action, Balance, GetBalance
+from chalicelib.batching import READ_PATIENCE, Patience, reading_patience
+from chalicelib.calling import dialect_of
+from chalicelib.errors import PanelgateError, Unavailable
+from chalicelib.evidence import charged, name
+from chalicelib.log import logger
+from chalicelib.model import FINAL, RECHECKS, Order, Provider
+from chalicelib.ports import SECOND, Accounts, Charged, Clock, Mark, Orders
+from chalicelib.tracking import Tracking
+
+# So many open orders of one provider are looked at in one run; where each takes a call, so many.
+_AT_ONCE, _AT_ONCE_SINGLY = 2_000, 20
+_MINUTE = 60 * SECOND
+# A live order is looked at again after a tenth of its age, within these bounds, in µs.
+_SOONEST, _LATEST = _MINUTE, 60 * _MINUTE
+# Any order that is open now is looked at before then.
+_EVER = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Looks at open orders; everything it needs is handed in."""
+
+    orders: Orders
+    accounts: Accounts
+    tracking: Tracking
+    clock: Clock
+
+    def run(self, provider: Provider, *, end: int) -> int:
+        """Look at a provider's open orders that are due, and mark its account; return how many orders were seen.
+
+        Args:
+            provider: whose.
+            end: when to be done, in epoch µs.
+        """
+        most = _most(provider)
+        top = self._top(provider)
+        marked = provider.exclusive_key and self._is_mark_due(provider, top)
+        live = list(islice(self.orders.open(provider.slug, before=_EVER if marked else self.clock.now()), most + 1))
+        seen = self._look(live[:most], end)
+        if marked and len(live) <= most and len(seen) == len(live) and self.clock.now() < end:
+            self._mark(provider, top, seen, end)
+        ended = list(islice(self.orders.ended(provider.slug, before=self.clock.now()), most))
+        return len(seen) + len(self._look(ended, end))
+
+    def _look(self, orders: Sequence[Order], end: int) -> list[Order]:
+        """Ask how orders are doing; return those that the panel spoke of, as they are now."""
+        if not orders or self.clock.now() >= end:
+            return []
+        seen: list[Order] = []
+        for order, progress in self.tracking.refresh(orders, Patience(READ_PATIENCE, end), until=end):
+            if self.clock.now() < end:
+                self.orders.postpone(order, self._next_look(progress.order), until=end)
+            if not progress.stale or progress.is_gone:  # one that was deleted there moves no money any more
+                seen.append(progress.order)
+        return seen
+
+    def _next_look(self, order: Order) -> int | None:
+        """Return when an order is looked at next (epoch µs), None for never again."""
+        now = self.clock.now()
+        if order.reading is None or order.reading.status not in FINAL:
+            return now + min(max(_SOONEST, (now - order.created) // 10), _LATEST)
+        ended = order.journal[-1].at if order.journal else order.created
+        return next((ended + pause for pause in RECHECKS if ended + pause > now), None)
+
+    # -- marks -----------------------------------------------------------------------------------------------------
+
+    def _top(self, provider: Provider) -> int:
+        return next((bound.number for bound in self.orders.bound(provider.slug)), 0)
+
+    def _is_mark_due(self, provider: Provider, top: int) -> bool:
+        """Say whether something has moved, or may have, since the account was marked last."""
+        last = next(self.accounts.marks(provider.slug), None)
+        unsettled = {name(order) for order in self.orders.unsettled(provider.slug)}
+        return last is None or bool(unsettled) or last.top != top or bool(last.unsettled)
+
+    def _mark(self, provider: Provider, top: int, live: Sequence[Order], end: int) -> None:
+        """Read the balance, and keep it with what is known of the orders around it.
+
+        The order of the reads matters: whatever was bound before the balance was read is in it, and whoever is not
+        among the unsettled ones afterwards was accepted later.
+        """
+        try:
+            now = self.clock.now()
+            window = reading_patience(now, end).window(now)
+            balance = self.tracking.batcher.caller.ask(provider, GetBalance(), window)
+        except PanelgateError as error:
+            logger.warning("account not marked", extra={"facts": {"provider": provider.slug, "cause": str(error)}})
+            return
+        if not isinstance(balance, Balance):
+            return
+        unsettled = frozenset(name(order) for order in self.orders.unsettled(provider.slug))
+        charges = {
+            order.provider_order: Charged(order.tenant, order.id, charged(order))
+            for order in live
+            if order.provider_order is not None and not _has_ended(order)
+        }
+        mark = Mark(
+            at=self.clock.now(),
+            balance=balance.amount,
+            top=top,
+            top_after=self._top(provider),
+            charges=charges,
+            unsettled=unsettled,
+        )
+        self.accounts.add(provider.slug, mark, until=end)
+
+
+def _has_ended(order: Order) -> bool:
+    return order.reading is not None and order.reading.status in FINAL
+
+
+def _most(provider: Provider) -> int:
+    try:
+        batches = Action.STATUS in dialect_of(provider).capabilities.batches
+    except Unavailable:
+        return 0
+    return _AT_ONCE if batches and provider.batch > 1 else _AT_ONCE_SINGLY
