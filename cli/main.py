@@ -8,6 +8,7 @@ import click
 from cli import console
 
 COMMANDS = {
+    "audit": "cli.audit",
     "catalog": "cli.catalog",
     "clients": "cli.clients",
     "deploy": "cli.deployment",
