@@ -21,10 +21,10 @@ define environment
 @rm -f $(1)/ready-*
 endef
 
-.PHONY: help setup run test check fix bench package clean lock test-aws
+.PHONY: help setup run test test-faults check fix bench package clean lock test-aws
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install everything into .venv and .venv-emulator (does nothing when nothing changed)
 	@$(MAKE) --no-print-directory -j2 $(READY) $(EMULATOR_READY)
@@ -48,6 +48,10 @@ run: setup ## run the whole system on this machine, until Ctrl-C
 test: setup check ## check, then every test, the deployed ones against a local system of their own
 	$(BIN)/pytest -n 2 -m 'not deployed'
 	$(BIN)/pytest -m deployed
+
+test-faults: setup ## the whole of what `make test` takes a sample of: every fault at every call, 10,000 orders (an hour)
+	PANELGATE_FAULTS=all PANELGATE_STORM=10000 $(BIN)/pytest -n 2 \
+		tests/gateway/test_storm.py tests/gateway/test_faults.py tests/gateway/test_machines.py
 
 test-aws: setup ## the deployed tests against a real stack: make test-aws STAGE=dev
 	@[ -n '$(STAGE)' ] || { echo 'Say which stage: make test-aws STAGE=dev' >&2; exit 2; }

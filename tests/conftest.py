@@ -18,8 +18,9 @@ import pytest
 import yaml
 from botocore.config import Config
 
+from tests import tally
 from tests.market import Market
-from tests.panels.matrix import pytest_terminal_summary  # noqa: F401 - pytest finds its hooks here, whatever is run
+from tests.panels import matrix
 from tests.world import REGION, World
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +28,12 @@ ROOT = Path(__file__).parent.parent
 hypothesis.settings.register_profile("panelgate", deadline=None)
 hypothesis.settings.load_profile("panelgate")
 _numbers = itertools.count(1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the suites of many cases came to; pytest finds its hooks here, whatever is run."""
+    matrix.pytest_terminal_summary(terminalreporter)
+    tally.summarize(terminalreporter)
 
 
 def free_port() -> int:

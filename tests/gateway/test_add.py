@@ -195,6 +195,28 @@ def test_a_sender_that_died_leaves_an_order_that_is_in_progress_and_then_unknown
     assert world.money() == (CREDIT - PRICE, PRICE)
 
 
+def test_a_key_is_its_orders_for_good(world: World) -> None:
+    first = world.add(idempotency_key="k1")
+    world.time.sleep(400 * 24 * 3600)
+    again = world.add(idempotency_key="k1", parts=world.twin())
+    assert (again.order, again.replayed) == (first.order, True)
+    assert world.panel.asked("add") == 1
+
+
+def test_whatever_is_raised_after_the_acceptance_the_record_is_kept(world: World) -> None:
+    def breaks(_panel: object, _fields: object) -> object:
+        raise ArithmeticError("a defect of ours")
+
+    world.panel.behaviours["add"] = breaks  # type: ignore[assignment]
+    with pytest.raises(ArithmeticError):
+        world.add(idempotency_key="k1")
+    world.panel.behaviours.clear()
+    world.time.sleep(200)
+    assert world.add(idempotency_key="k1").pending
+    assert world.panel.asked("add") == 1
+    assert world.money() == (CREDIT - PRICE, PRICE)
+
+
 def test_without_money_nothing_is_sent(world: World) -> None:
     poor = world.add_tenant(Tenant(id="poor"), credit=PRICE - 1)
     penniless = world.add_tenant(Tenant(id="penniless"), credit=0)

@@ -15,7 +15,7 @@ from chalicelib.errors import StoreBusy
 from chalicelib.model import Funding, OrderStatus, Reading, Tenant
 from sandbox.orders import Stage
 from tests.api.http import v2, v3
-from tests.gateway.test_faults import FAULTS, Fault, Killed, Wire
+from tests.faults import FAULTS, Fault, Killed, Wire
 from tests.gateway.test_types import ORDERS
 from tests.market import Market
 from tests.world import FOLLOWERS, LINK, SECOND, World, says
@@ -191,7 +191,6 @@ CALLS = 6
 def _look_through(world: World, wire: Wire, number: int) -> Any:
     whole = world.parts
     world.parts = world.twin(wire.client(whole.table.client), wire.client(world.secrets), wire.sender())
-    wire.world = World(whole, world.secrets, world.registry, world.panel, world.time)
     told = None
     with contextlib.suppress(Killed):
         told = v3(world, {"action": "status", "order": number})

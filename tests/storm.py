@@ -1,0 +1,352 @@
+"""Random orders through faults of the panels and of the store, until every one of them is settled.
+
+The panels count what they sold; the gateway is held to that. Time is simulated, the store is the real emulator, and
+one seed gives one storm. `make test-faults` lets a long one pass.
+"""
+
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from chalicelib import money
+from chalicelib.aws.audit import findings
+from chalicelib.commands import AddCommand
+from chalicelib.errors import AnswerLost, NeverSent, Refusal, StoreBusy
+from chalicelib.gateway import Credentials
+from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
+from chalicelib.model import FINAL, Order, OrderState, Tenant
+from chalicelib.panels.dialect import Reply, Request
+from chalicelib.purchase import Deadline, Receipt
+from chalicelib.session import Session
+from chalicelib.wiring import Parts, assemble
+from sandbox.orders import Order as Sold
+from tests.market import Market
+from tests.world import LINK, SECOND
+
+CREDIT = 100_000 * SECOND
+MINUTE = 60 * SECOND
+EXCLUSIVE = ("smosale", "smmrich", "mysticsmm", "smmafrica")
+# An order that nobody decided is looked at for this many simulated minutes.
+PATIENCE = 45
+ENDS = ("", "", "", "", "", "", "partial", "cancel", "cancel-partial", "fail")
+
+
+class Killed(BaseException):
+    """The container is gone: no handler of ours may see this."""
+
+
+@dataclass
+class Weather:
+    """What goes wrong, and how often: ``panel`` of the purchases, ``store`` of the store's calls of an `add`."""
+
+    chance: random.Random
+    panel: float
+    store: float
+    met: Counter[str] = field(default_factory=Counter)
+    late: list[tuple[int, Callable[[], Reply]]] = field(default_factory=list)
+
+    def strikes(self, share: float) -> bool:
+        return self.chance.random() < share
+
+    def choose(self, kinds: Iterable[str]) -> str:
+        kind = self.chance.choice(list(kinds))
+        self.met[kind] += 1
+        return kind
+
+
+Send = Callable[[], Reply]
+
+
+def _refused(_call: Send) -> Reply:
+    raise NeverSent("connection refused")
+
+
+def _lost_before(_call: Send) -> Reply:
+    raise AnswerLost("connection reset")
+
+
+def _lost_after(call: Send) -> Reply:
+    call()
+    raise AnswerLost("connection reset")
+
+
+def _answers(status: int, body: bytes, *, buys: bool) -> Callable[[Send], Reply]:
+    def answer(call: Send) -> Reply:
+        if buys:
+            call()
+        return Reply(status, {}, body)
+
+    return answer
+
+
+# What may become of a purchase on its way; "late" is up to the weather.
+_PANEL: Mapping[str, Callable[[Send], Reply]] = {
+    "refused": _refused,
+    "lost before": _lost_before,
+    "lost after": _lost_after,
+    "late": _lost_before,
+    "500": _answers(500, b"<html>", buys=False),
+    "502 and bought": _answers(502, b"<html>", buys=True),
+    "broken": _answers(200, b'{"order": 12', buys=True),
+    "empty": _answers(200, b"", buys=True),
+    "html": _answers(200, b"<html>Just a moment...</html>", buys=False),
+    "429": _answers(429, b'{"error":"Too many requests"}', buys=False),
+}
+_STORE = ("killed before", "killed after", "lost before", "lost after", "conflict", "throttled", "500")
+
+
+@dataclass
+class FaultySender:
+    """The way to the panels, through the weather."""
+
+    market: Market
+    weather: Weather
+
+    def send(self, url: str, request: Request, *, deadline: float, send_by: float | None = None) -> Reply:
+        def call() -> Reply:
+            return self.market.network.send(url, request, deadline=deadline, send_by=send_by)
+
+        # Only a purchase is to be sent earlier than it is to be over.
+        is_purchase = send_by is not None and send_by < deadline
+        if not is_purchase or not self.weather.strikes(self.weather.panel):
+            return call()
+        kind = self.weather.choose(_PANEL)
+        if kind == "late":
+            self.weather.late.append((self.market.time.at + self.weather.chance.randrange(50) * SECOND, call))
+        return _PANEL[kind](call)
+
+
+@dataclass
+class FaultyStore:
+    """The store of a container, through the weather."""
+
+    real: Any
+    weather: Weather
+
+    def __getattr__(self, name: str) -> Any:
+        def call(**request: Any) -> Any:
+            if not self.weather.strikes(self.weather.store):
+                return getattr(self.real, name)(**request)
+            kind = self.weather.choose(_STORE)
+            if kind.endswith("after"):
+                getattr(self.real, name)(**request)
+            if kind.startswith("killed"):
+                raise Killed
+            if kind.startswith("lost"):
+                raise ReadTimeoutError(endpoint_url="http://store")
+            if kind == "conflict" and name == "transact_write_items":
+                raise _error("TransactionCanceledException", {"CancellationReasons": [{"Code": "TransactionConflict"}]})
+            if kind == "500":
+                raise _error("InternalServerError", {"ResponseMetadata": {"HTTPStatusCode": 500}})
+            raise _error("ThrottlingException", {})
+
+        return call
+
+
+def _error(code: str, more: dict[str, Any]) -> ClientError:
+    response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}, **more}
+    return ClientError(response, "Fault")
+
+
+@dataclass
+class Report:
+    """What a storm ended with."""
+
+    orders: int = 0
+    purchases: int = 0
+    doubled: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    misbound: list[str] = field(default_factory=list)
+    cents: dict[str, int] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    faults: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
+    undecided: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no promise was broken."""
+        return not (self.doubled or self.lost or self.misbound or self.cents or self.findings)
+
+    def share_of(self, slugs: Collection[str]) -> float:
+        """Return which share of some providers' unknown outcomes was settled without a person."""
+        unknown, undecided = (sum(counts[slug] for slug in slugs) for counts in (self.unknown, self.undecided))
+        return 1 - undecided / unknown if unknown else 1.0
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report as text."""
+        yield f"{self.orders} orders, {self.purchases} purchases at the panels, {self.faults} faults"
+        yield f"doubled {len(self.doubled)}, lost {len(self.lost)}, bound to another {len(self.misbound)}"
+        yield f"micro-USD of difference: {self.cents or 'none'}; findings of the audit: {self.findings or 'none'}"
+        for slug in sorted(self.unknown):
+            share = f"{self.share_of([slug]):.1%}"
+            yield f"{slug}: {self.unknown[slug]} unknown outcomes, {share} settled without a person"
+
+
+@dataclass
+class Storm:
+    """A market, its tenants, and what they have tried to buy."""
+
+    market: Market
+    weather: Weather
+    chance: random.Random
+    keys: dict[str, str] = field(default_factory=dict)
+    links: list[tuple[str, str]] = field(default_factory=list)
+    next_job: int = 0
+    seen_unknown: set[tuple[str, int]] = field(default_factory=set)
+
+    @classmethod
+    def over(cls, market: Market, *, seed: int, panel: float, store: float) -> "Storm":
+        chance = random.Random(seed)  # noqa: S311 - a storm, not a secret
+        storm = cls(market, Weather(chance, 0, 0), chance)
+        for name in ("ann", "bob", "eve"):
+            storm.keys[name] = market.add_tenant(Tenant(id=name, interval=1, burst=1000), credit=CREDIT)
+        for slug in EXCLUSIVE:
+            market.registry.set_provider(replace(market.registry.provider(slug), exclusive_key=True))
+        for slug in market.network.panels:
+            storm.buy(slug)
+        storm.pass_time(2 * MINUTE)
+        storm.weather = Weather(chance, panel, store)
+        return storm
+
+    def run(self, orders: int) -> Report:
+        """Buy so many times, then wait until nothing moves, and judge."""
+        for _ in range(orders):
+            self.buy(self.chance.choice(list(self.market.network.panels)))
+            self.pass_time(self.chance.randrange(12) * SECOND)
+        self.weather.panel = self.weather.store = 0.0
+        for _ in range(PATIENCE):
+            self.pass_time(MINUTE)
+            if not self.unsettled():
+                break
+        self.poll_to_the_end()
+        return self.judge()
+
+    def buy(self, slug: str) -> None:
+        """Buy something of a provider for somebody, who asks up to three times."""
+        tenant = self.chance.choice(list(self.keys))
+        number = len(self.links)
+        link = f"{LINK}/{number}{self.chance.choice(ENDS)}"
+        self.links.append((tenant, link))
+        offered = [one for one in self.market.panel(slug).services.values() if one.type == "Default"]
+        service = self.chance.choice(offered)
+        round_figures = [quantity for quantity in (500, 1000, 2000) if quantity >= service.min]
+        figures = round_figures if self.weather.strikes(0.1) else range(service.min, 5000)
+        command = AddCommand.read(
+            {
+                "service": self.market.registry.provider(slug).global_id(service.id),
+                "link": link,
+                "quantity": self.chance.choice(figures),
+                "idempotency_key": f"k{number}",
+            }
+        )
+        for _ in range(self.chance.choice((1, 1, 2, 3))):
+            self.add(self.keys[tenant], command)
+
+    def add(self, key: str, command: AddCommand) -> None:
+        """Buy from a cold container, as one call of a tenant's program."""
+        parts = self.container()
+        with contextlib.suppress(Killed, Refusal, StoreBusy):
+            deadline = Deadline(self.market.time.at + 25 * SECOND)
+            session = parts.gateway.admit(Credentials(key), deadline)
+            assert isinstance(session, Session)
+            receipt = parts.gateway.execute(session, command)
+            assert isinstance(receipt, Receipt)
+
+    def container(self) -> Parts:
+        parts = self.market.parts
+        return assemble(
+            parts.settings,
+            FaultyStore(parts.table.client, self.weather),  # type: ignore[arg-type]
+            self.market.secrets,
+            FaultySender(self.market, self.weather),
+            parts.clock,
+        )
+
+    def pass_time(self, time: int) -> None:
+        """Let time pass: late purchases arrive, and the schedules run each minute."""
+        end = self.market.time.at + time
+        while self.market.time.at < end:
+            self.market.time.at = min(end, max(self.next_job, self.market.time.at))
+            self.arrive()
+            if self.market.time.at >= self.next_job:
+                self.do_jobs()
+
+    def arrive(self) -> None:
+        due = [late for late in self.weather.late if late[0] <= self.market.time.at]
+        self.weather.late = [late for late in self.weather.late if late not in due]
+        for _, call in due:
+            call()
+
+    def do_jobs(self) -> None:
+        self.next_job = self.market.time.at + MINUTE
+        for job in (sweep_orders, settle_orders):
+            with contextlib.suppress(Killed, StoreBusy):
+                job(self.container() if self.weather.store else self.market.parts)
+            for order in self.unsettled():
+                if order.state is OrderState.UNKNOWN:
+                    self.seen_unknown.add((order.tenant, order.id))
+
+    def unsettled(self) -> list[Order]:
+        return [one for slug in self.market.network.panels for one in self.market.parts.orders.unsettled(slug)]
+
+    def poll_to_the_end(self) -> None:
+        for _ in range(200):
+            self.pass_time(5 * MINUTE)
+            if not any(
+                order.state is OrderState.PLACED and (order.reading is None or order.reading.status not in FINAL)
+                for order in self.all_orders()
+            ):
+                return
+        raise AssertionError("orders never ended")
+
+    def all_orders(self) -> list[Order]:
+        return [order for tenant in self.keys for order in self.market.parts.orders.page(tenant)]
+
+    # -- judging ---------------------------------------------------------------------------------------------------
+
+    def judge(self) -> Report:
+        """Compare what the gateway says with what the panels sold."""
+        orders = self.all_orders()
+        sold: dict[str, list[Sold]] = {}
+        for slug in self.market.network.panels:
+            self.market.panel(slug).funds()
+            for one in self.market.bought(slug):
+                sold.setdefault(one.link, []).append(one)
+        report = Report(len(orders), sum(map(len, sold.values())), faults=self.weather.met.total())
+        report.doubled = [link for link, some in sold.items() if len(some) > 1]
+        by_link = {order.link: order for order in orders if order.state is not OrderState.REJECTED}
+        report.lost = [link for link in sold if link not in by_link]
+        for order in orders:
+            self._judge_order(order, sold.get(order.link or "", []), report)
+        for tenant in self.keys:
+            self._judge_wallet(tenant, [order for order in orders if order.tenant == tenant], sold, report)
+        report.findings = [str(finding) for finding in findings(self.market.parts.table)]
+        providers = {(order.tenant, order.id): order.provider for order in orders}
+        report.unknown = Counter(providers[one] for one in self.seen_unknown)
+        report.undecided = Counter(order.provider for order in needing_decision(self.market.parts))
+        return report
+
+    def _judge_order(self, order: Order, sold: list[Sold], report: Report) -> None:
+        numbers = {one.id for one in sold}
+        if order.state is OrderState.PLACED and order.provider_order not in numbers:
+            report.misbound.append(f"{order.provider} {order.id} {order.evidence}")
+        if order.state in (OrderState.NOT_PLACED, OrderState.SENDING) and numbers:
+            report.lost.append(f"{order.provider} {order.id} {order.state} {order.evidence}")
+
+    def _judge_wallet(self, tenant: str, orders: list[Order], sold: dict[str, list[Sold]], report: Report) -> None:
+        paid = sum(
+            money.micros(one.charge - one.refunded)
+            for order in orders
+            if order.state is OrderState.PLACED
+            for one in sold.get(order.link or "", [])
+        )
+        held = sum(order.hold for order in orders if order.state is OrderState.UNKNOWN)
+        expected, found = (CREDIT - paid - held, held), self.market.money(tenant)
+        if expected != found:
+            report.cents[tenant] = sum(found) - sum(expected)
