@@ -103,15 +103,16 @@ def conflict(hit: Hit) -> Any:
     raise error
 
 
-def vanished(_hit: Hit) -> Any:
+def vanished(hit: Hit) -> Any:
     """Something left, nothing came back, and the panel has not got it: nobody can tell."""
-    raise AnswerLost("timed out")
+    return hit.lose()
 
 
 def late(hit: Hit) -> Any:
     """The panel gets the request when its sender has long given up and the settlement has begun to look for it."""
-    hit.wire.late.append((hit.wire.place.time.at + 110 * SECOND, hit.arrive))
-    raise AnswerLost("timed out")
+    if hit.is_send:
+        hit.wire.late.append((hit.wire.place.time.at + 110 * SECOND, hit.arrive))
+    return hit.lose()
 
 
 def overtaken(hit: Hit) -> Any:
