@@ -20,6 +20,8 @@ from chalicelib.tracking import Tracking
 
 # So many open orders of one provider are looked at in one run; where each takes a call, so many.
 _AT_ONCE, _AT_ONCE_SINGLY = 2_000, 20
+# Where no mark needs them all: a call a minute less is one more that a tenant need not wait for.
+_FEW = 5
 _MINUTE = 60 * SECOND
 # A live order is looked at again after a tenth of its age, within these bounds, in µs.
 _SOONEST, _LATEST = _MINUTE, 60 * _MINUTE
@@ -125,4 +127,6 @@ def _most(provider: Provider) -> int:
         batches = Action.STATUS in dialect_of(provider).capabilities.batches
     except Unavailable:
         return 0
-    return _AT_ONCE if batches and provider.batch > 1 else _AT_ONCE_SINGLY
+    if batches and provider.batch > 1:
+        return _AT_ONCE
+    return _AT_ONCE_SINGLY if provider.exclusive_key else _FEW

@@ -54,6 +54,8 @@ _BEFORES = 3
 _PAUSE = 50 * SECOND
 _LONGEST_PAUSE = 6 * 3600 * SECOND
 _STEADY_LOOKS = 20
+# Where no look can prove anything, it is from the third one on.
+_FEW_LOOKS = 3
 _MINUTE = 60 * SECOND
 # What an order keeps: sentences of evidence, and candidates.
 _KEPT = 40
@@ -259,7 +261,9 @@ class Settlement:
     def _keep(self, order: Order, search: Search, sentences: Sequence[str], case: _Case) -> None:
         """Keep how far a look came, when the next one is due, and what is new."""
         looks = search.looks + 1
-        pause = min(_PAUSE << max(0, min(looks - _STEADY_LOOKS, 20)), _LONGEST_PAUSE)
+        may_be_proved = case.provider.exclusive_key or order.pending_order is not None
+        steady = _STEADY_LOOKS if may_be_proved else _FEW_LOOKS
+        pause = min(_PAUSE << max(0, min(looks - steady, 20)), _LONGEST_PAUSE)
         search = replace(search, looks=looks, due=self.clock.now() + pause)
         news = [sentence for sentence in sentences if sentence not in order.evidence]
         self.orders.look(order, search, news if len(order.evidence) < _KEPT else [], until=case.end)
