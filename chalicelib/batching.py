@@ -91,6 +91,15 @@ def side_by_side(work: Callable[[Given], Got], things: Iterable[Given], *, most:
         return [future.result() for future in waiting]
 
 
+def ids_at_once(provider: Provider, action: Action) -> int:
+    """Return about how many ids one call to a provider can be: 1 where each takes a call.
+
+    Raises:
+        Unavailable: this version does not know its dialect.
+    """
+    return provider.batch if action in dialect_of(provider).capabilities.batches else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Batcher:
     """Asks panels about many orders; everything it needs is handed in."""
@@ -131,13 +140,13 @@ class Batcher:
         if provider is None or not provider.enabled:
             return dict.fromkeys(ids, Unavailable("the provider is removed or disabled", retry_after=60))
         try:
-            capabilities = dialect_of(provider).capabilities
+            most = ids_at_once(provider, action)
         except Unavailable as error:
             return dict.fromkeys(ids, error)
         form = _FORMS[action]
-        if len(ids) == 1 or action not in capabilities.batches or provider.batch == 1:
+        if len(ids) == 1 or most == 1:
             return self._one_by_one(provider, form, ids, patience)
-        pieces = [ids[start : start + provider.batch] for start in range(0, len(ids), provider.batch)]
+        pieces = [ids[start : start + most] for start in range(0, len(ids), most)]
         answers = self._calls(provider, [form.batch(tuple(piece)) for piece in pieces], patience)
         found: dict[int, Outcome] = {}
         for piece, answer in zip(pieces, answers, strict=True):

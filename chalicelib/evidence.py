@@ -14,7 +14,7 @@ from decimal import Decimal
 from itertools import combinations
 
 from chalicelib.actions import Status
-from chalicelib.model import FINAL, Order, OrderStatus
+from chalicelib.model import FINAL, NOT_BEGUN, OF_PARENTS, Order, OrderStatus
 from chalicelib.order_types import SUBSCRIPTIONS, quoted, total_units
 from chalicelib.ports import Bound, Mark
 
@@ -24,8 +24,6 @@ _CENT = Decimal("0.01")
 _GRAIN = Decimal("0.00001")
 # With more orders than these of which it is not known whether a balance had felt them, it proves nothing.
 _DOUBTFUL = 8
-_NOT_BEGUN = frozenset({OrderStatus.QUEUED, OrderStatus.PENDING})
-_OF_SUBSCRIPTIONS = frozenset({OrderStatus.ACTIVE, OrderStatus.PAUSED, OrderStatus.EXPIRED})
 
 
 def name(order: Order) -> tuple[str, int]:
@@ -74,13 +72,13 @@ def fits(order: Order, status: Status) -> bool:
     if not confirms(status):
         return False
     if order.type == SUBSCRIPTIONS:
-        return status.posts is not None or status.status in _OF_SUBSCRIPTIONS
+        return status.posts is not None or status.status in OF_PARENTS
     quote, total = quoted(order), total_units(order)
-    if status.posts is not None or status.status in _OF_SUBSCRIPTIONS or quote is None or status.charge is None:
+    if status.posts is not None or status.status in OF_PARENTS or quote is None or status.charge is None:
         return False
     if total is not None and status.remains is not None and status.remains > total:
         return False
-    if status.status in _NOT_BEGUN and status.remains not in (None, total):
+    if status.status in NOT_BEGUN and status.remains not in (None, total):
         return False
     return any(alike(status.charge, charge) for charge in _charges(quote, total, status))
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from chalicelib.actions import Action, Balance, GetBalance
-from chalicelib.batching import READ_PATIENCE, Patience, reading_patience
-from chalicelib.calling import dialect_of
+from chalicelib.batching import READ_PATIENCE, Patience, ids_at_once, reading_patience
 from chalicelib.errors import PanelgateError, Unavailable
 from chalicelib.evidence import charged, name
 from chalicelib.log import logger
-from chalicelib.model import FINAL, RECHECKS, Order, Provider
+from chalicelib.model import RECHECKS, Order, Provider
 from chalicelib.ports import SECOND, Accounts, Charged, Clock, Mark, Orders
 from chalicelib.tracking import Tracking
 
@@ -25,8 +24,6 @@ _FEW = 5
 _MINUTE = 60 * SECOND
 # A live order is looked at again after a tenth of its age, within these bounds, in µs.
 _SOONEST, _LATEST = _MINUTE, 60 * _MINUTE
-# Any order that is open now is looked at before then.
-_EVER = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,7 @@ class Following:
         most = _most(provider)
         top = self._top(provider)
         marked = provider.exclusive_key and self._is_mark_due(provider, top)
-        live = list(islice(self.orders.open(provider.slug, before=_EVER if marked else self.clock.now()), most + 1))
+        live = list(islice(self.orders.open(provider.slug, before=None if marked else self.clock.now()), most + 1))
         seen = self._look(live[:most], end)
         if marked and len(live) <= most and len(seen) == len(live) and self.clock.now() < end:
             self._mark(provider, top, seen, end)
@@ -70,7 +67,7 @@ class Following:
     def _next_look(self, order: Order) -> int | None:
         """Return when an order is looked at next (epoch µs), None for never again."""
         now = self.clock.now()
-        if order.reading is None or order.reading.status not in FINAL:
+        if not order.is_over:
             return now + min(max(_SOONEST, (now - order.created) // 10), _LATEST)
         ended = order.journal[-1].at if order.journal else order.created
         return next((ended + pause for pause in RECHECKS if ended + pause > now), None)
@@ -83,8 +80,8 @@ class Following:
     def _is_mark_due(self, provider: Provider, top: int) -> bool:
         """Say whether something has moved, or may have, since the account was marked last."""
         last = next(self.accounts.marks(provider.slug), None)
-        unsettled = {name(order) for order in self.orders.unsettled(provider.slug)}
-        return last is None or bool(unsettled) or last.top != top or bool(last.unsettled)
+        is_unsettled = next(self.orders.unsettled(provider.slug), None) is not None
+        return last is None or is_unsettled or last.top != top or bool(last.unsettled)
 
     def _mark(self, provider: Provider, top: int, live: Sequence[Order], end: int) -> None:
         """Read the balance, and keep it with what is known of the orders around it.
@@ -105,7 +102,7 @@ class Following:
         charges = {
             order.provider_order: Charged(order.tenant, order.id, charged(order))
             for order in live
-            if order.provider_order is not None and not _has_ended(order)
+            if order.provider_order is not None and not order.is_over
         }
         mark = Mark(
             at=self.clock.now(),
@@ -118,15 +115,11 @@ class Following:
         self.accounts.add(provider.slug, mark, until=end)
 
 
-def _has_ended(order: Order) -> bool:
-    return order.reading is not None and order.reading.status in FINAL
-
-
 def _most(provider: Provider) -> int:
     try:
-        batches = Action.STATUS in dialect_of(provider).capabilities.batches
+        takes_many = ids_at_once(provider, Action.STATUS) > 1
     except Unavailable:
         return 0
-    if batches and provider.batch > 1:
+    if takes_many:
         return _AT_ONCE
     return _AT_ONCE_SINGLY if provider.exclusive_key else _FEW

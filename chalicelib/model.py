@@ -39,6 +39,9 @@ FINAL = frozenset(
         OrderStatus.EXPIRED,
     }
 )
+NOT_BEGUN = frozenset({OrderStatus.QUEUED, OrderStatus.PENDING})
+# These say something of subscriptions and drip-feeds only; of an ordinary order no table knows what they mean.
+OF_PARENTS = frozenset({OrderStatus.ACTIVE, OrderStatus.PAUSED, OrderStatus.EXPIRED})
 _PAID_BACK = frozenset({OrderStatus.CANCELED, OrderStatus.REFUNDED, OrderStatus.FAILED})
 # What panels make of an order that had ended: a refill delivers it again, and one that lost what it got is paid back
 # after all. Whatever else follows an end is not believed.

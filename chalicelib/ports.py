@@ -256,8 +256,8 @@ class Orders(Protocol):
     def bound(self, provider: str) -> Iterator[Bound]:
         """Yield the provider's orders that are ours, highest number first; none is missing."""
 
-    def open(self, provider: str, *, before: int) -> Iterator[Order]:
-        """Yield the provider's placed orders that have not ended and are due before a time; some may lag."""
+    def open(self, provider: str, *, before: int | None = None) -> Iterator[Order]:
+        """Yield the provider's placed orders that have not ended, those that are due by a time or all; some may lag."""
 
     def ended(self, provider: str, *, before: int) -> Iterator[Order]:
         """Yield the provider's orders that have ended and are to be looked at again before a time; some may lag."""

@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 # A live order's answer is at most this old (contract 4).
 FRESH = 15 * SECOND
-# These say something of subscriptions and drip-feeds only; of an ordinary order no table knows what they mean.
-OF_PARENTS = frozenset({OrderStatus.ACTIVE, OrderStatus.PAUSED, OrderStatus.EXPIRED})
 _ORDINARY: Mapping[OrderStatus, OrderStatus] = MappingProxyType(
     {
         OrderStatus.FAILED: OrderStatus.CANCELED,

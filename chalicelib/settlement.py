@@ -16,8 +16,7 @@ from decimal import Decimal
 from itertools import islice, takewhile
 
 from chalicelib.actions import Action, Placed, Reason, Refused, Status
-from chalicelib.batching import Batcher, Outcome, reading_patience
-from chalicelib.calling import dialect_of
+from chalicelib.batching import Batcher, Outcome, ids_at_once, reading_patience
 from chalicelib.errors import AlreadyBound, PanelgateError, Unavailable
 from chalicelib.evidence import (
     Purchase,
@@ -64,8 +63,6 @@ _LISTED = 10
 _OPEN = 2_000
 # Records are read so many at once: each may have hundreds of kilobytes.
 _RECORDS = 100
-# Any order that is open now is looked at before then.
-_EVER = 2**62
 
 
 def needs_decision(order: Order, quiet: int, now: int) -> bool:
@@ -308,10 +305,10 @@ class Settlement:
 
     def _step(self, provider: Provider) -> int:
         try:
-            batches = Action.STATUS in dialect_of(provider).capabilities.batches
+            most = ids_at_once(provider, Action.STATUS)
         except Unavailable:
-            batches = False
-        return provider.batch if batches else min(_SINGLY, provider.batch)
+            most = 1
+        return most if most > 1 else min(_SINGLY, provider.batch)
 
     def _ask(self, numbers: Sequence[int], case: _Case) -> bool:
         """Ask how orders at the provider are doing; False if that cannot be learned now."""
@@ -404,7 +401,7 @@ class Settlement:
         names = {(bound.tenant, bound.order) for bound in case.trail if bound.number > low}
         names |= {(one.tenant, one.order) for mark in befores for one in mark.charges.values()}
         if not befores:
-            some = list(islice(self.orders.open(case.provider.slug, before=_EVER), _OPEN + 1))
+            some = list(islice(self.orders.open(case.provider.slug), _OPEN + 1))
             if len(some) > _OPEN:
                 return None
             names |= {name(one) for one in some}

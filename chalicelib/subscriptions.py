@@ -14,14 +14,24 @@ from chalicelib.actions import Action, Status
 from chalicelib.batching import Batcher, Patience
 from chalicelib.errors import AlreadyBound, StoreBusy
 from chalicelib.log import logger
-from chalicelib.model import FINAL, Attempt, Change, Order, OrderState, OrderStatus, Reading, Source, random_id
+from chalicelib.model import (
+    FINAL,
+    NOT_BEGUN,
+    Attempt,
+    Change,
+    Order,
+    OrderState,
+    OrderStatus,
+    Reading,
+    Source,
+    random_id,
+)
 from chalicelib.ports import Clock, Orders
 
 # One look takes in this many new orders; the rest waits for the next look.
 _AT_ONCE = 100
 # A child that is first seen like this has been paid back whole.
 _PAID_BACK = frozenset({OrderStatus.REFUNDED, OrderStatus.FAILED})
-_NOT_BEGUN = frozenset({OrderStatus.QUEUED, OrderStatus.PENDING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,7 @@ def _units(parent: Order, status: Status) -> int:
         return 0
     if status.charge is not None and parent.cost:
         return min(most, _sold(parent, status.charge))
-    untouched = status.status in _NOT_BEGUN and status.remains is not None
+    untouched = status.status in NOT_BEGUN and status.remains is not None
     return min(most, status.remains or most) if untouched else most
 
 

@@ -11,14 +11,13 @@ from chalicelib.actions import Action, Placed, Reason, Refused, Status
 from chalicelib.batching import Batcher, Outcome, Patience, reading_patience, side_by_side
 from chalicelib.commands import StatusCommand
 from chalicelib.errors import AlreadyBound, StoreBusy
-from chalicelib.evidence import alike, confirms
+from chalicelib.evidence import alike, confirms, is_parent
 from chalicelib.log import logger
-from chalicelib.model import FINAL, Order, OrderState, OrderStatus, Reading, Source, may_follow
+from chalicelib.model import FINAL, OF_PARENTS, Order, OrderState, OrderStatus, Reading, Source, may_follow
 from chalicelib.order_types import SUBSCRIPTIONS, quoted, total_units
 from chalicelib.ports import Clock, Orders
 from chalicelib.refunds import refund
 from chalicelib.results import (
-    OF_PARENTS,
     Found,
     Progress,
     in_progress,
@@ -124,8 +123,7 @@ class Tracking:
 
     def _reading(self, order: Order, status: Status) -> Reading:
         known = status.status
-        is_parent = order.type == SUBSCRIPTIONS or order.runs is not None
-        if known is OrderStatus.UNKNOWN or (known in OF_PARENTS and not is_parent):
+        if known is OrderStatus.UNKNOWN or (known in OF_PARENTS and not is_parent(order)):
             known = None
         if known is None:
             _warn("unknown status", order, status.raw_status[:64])

@@ -25,6 +25,7 @@ from chalicelib.purchase import Deadline, Receipt
 from chalicelib.session import Session
 from chalicelib.wiring import Parts, assemble
 from sandbox.orders import Order as Sold
+from tests.faults import Killed
 from tests.market import Market
 from tests.world import LINK, SECOND
 
@@ -34,10 +35,6 @@ EXCLUSIVE = ("smosale", "smmrich", "mysticsmm", "smmafrica")
 # An order that nobody decided is looked at for this many simulated minutes.
 PATIENCE = 45
 ENDS = ("", "", "", "", "", "", "partial", "cancel", "cancel-partial", "fail")
-
-
-class Killed(BaseException):
-    """The container is gone: no handler of ours may see this."""
 
 
 @dataclass

@@ -54,6 +54,7 @@ _AT_ONCE = 100
 _LINES = 200
 # What may move money, and happens a few times at most.
 _PAY = FINAL - {OrderStatus.COMPLETED}
+_MORE_EVIDENCE = "evidence = list_append(if_not_exists(evidence, :none), :evidence)"
 _NAMES = {"#attempt": "attempt", "#token": "token", "#state": "state"}
 
 
@@ -175,14 +176,13 @@ class DynamoOrders:
         logger.error("delivered late", extra={"facts": {**facts, "provider_order": provider_order}})
         write = Write(
             *_key(order),
-            update="SET late_order = :late, evidence = list_append(if_not_exists(evidence, :none), :evidence)",
+            update=f"SET late_order = :late, {_MORE_EVIDENCE}",
             condition="#state = :not_placed AND attribute_not_exists(late_order)",
             names={"#state": "state"},
             values={
                 ":late": provider_order,
-                ":none": [],
-                ":evidence": [f"the provider delivered it late, as its order {provider_order}"],
                 ":not_placed": OrderState.NOT_PLACED.value,
+                **_evidence(f"the provider delivered it late, as its order {provider_order}"),
             },
         )
         with contextlib.suppress(TransactionRefused):  # noted before, or resolved
@@ -271,15 +271,13 @@ class DynamoOrders:
         """Leave a NOT_PLACED order that was delivered late as it is, bound: the operator bears it."""
         write = Write(
             *_key(order),
-            update="SET provider_order = :late, evidence = list_append(if_not_exists(evidence, :none), :evidence)"
-            " REMOVE late_order",
+            update=f"SET provider_order = :late, {_MORE_EVIDENCE} REMOVE late_order",
             condition="#state = :not_placed AND late_order = :late",
             names={"#state": "state"},
             values={
                 ":not_placed": OrderState.NOT_PLACED.value,
                 ":late": order.late_order,
-                ":none": [],
-                ":evidence": [f"the operator bears the provider's order {order.late_order}"],
+                **_evidence(f"the operator bears the provider's order {order.late_order}"),
             },
         )
         try:
@@ -294,8 +292,8 @@ class DynamoOrders:
         update = "SET #search = :search"
         values: Item = {":search": search_item(search), ":unknown": OrderState.UNKNOWN.value}
         if evidence:
-            update += ", evidence = list_append(if_not_exists(evidence, :none), :evidence)"
-            values |= {":evidence": list(evidence), ":none": []}
+            update += f", {_MORE_EVIDENCE}"
+            values |= _evidence(*evidence)
         names = {"#search": "search", "#state": "state"}
         condition = "#state = :unknown"
         if order.search is None:
@@ -322,21 +320,23 @@ class DynamoOrders:
 
     # -- following -------------------------------------------------------------------------------------------------
 
-    def open(self, provider: str, *, before: int) -> Iterator[Order]:
-        """Yield the provider's placed orders that have not ended and are due before a time; some may lag."""
+    def open(self, provider: str, *, before: int | None = None) -> Iterator[Order]:
+        """Yield the provider's placed orders that have not ended, those that are due by a time or all; some may lag."""
         yield from self._due(live(provider), before)
 
     def ended(self, provider: str, *, before: int) -> Iterator[Order]:
         """Yield the provider's orders that have ended and are to be looked at again before a time; some may lag."""
         yield from self._due(ended(provider), before)
 
-    def _due(self, kind: str, before: int) -> Iterator[Order]:
-        values = {":open": kind, ":before": before}
-        condition = "#open = :open AND due <= :before"
+    def _due(self, kind: str, before: int | None) -> Iterator[Order]:
+        condition, values = "#open = :open", Item({":open": kind})
+        if before is not None:
+            condition += " AND due <= :before"
+            values[":before"] = before
         keys = self._table.query_index(OPEN_ORDERS, condition, values, names={"#open": "open"})
         while some := list(islice(keys, _AT_ONCE)):
             items = self._table.get_many([(key["pk"], key["sk"]) for key in some])
-            due = [item for item in items if item.get("open") == kind and item["due"] <= before]
+            due = [one for one in items if one.get("open") == kind and (before is None or one["due"] <= before)]
             yield from map(from_item, sorted(due, key=lambda item: int(item["due"])))
 
     def postpone(self, order: Order, due: int | None, *, until: int) -> None:
@@ -507,6 +507,11 @@ def _newer(known: Reading | None, reading: Reading) -> tuple[str, dict[str, str]
     return f"(attribute_not_exists(#reading) OR {newer})", {"#at": "at"}, values
 
 
+def _evidence(*sentences: str) -> Item:
+    """Return the values of ``_MORE_EVIDENCE``."""
+    return {":none": [], ":evidence": list(sentences)}
+
+
 def _key(order: Order) -> tuple[str, str]:
     return f"T#{order.tenant}", f"ORDER#{order.id}"
 
@@ -627,8 +632,8 @@ def _move(  # noqa: PLR0913 - a move is made of these
     }
     names = {**_NAMES, **{f"#f_{name}": name for name in given}}
     if evidence is not None:
-        changes.append("evidence = list_append(if_not_exists(evidence, :none), :evidence)")
-        values |= {":none": [], ":evidence": [evidence]}
+        changes.append(_MORE_EVIDENCE)
+        values |= _evidence(evidence)
     if state is OrderState.PLACED:
         changes += ["#open = :open", "due = :updated"]
         names["#open"], values[":open"] = "open", live(order.provider)
