@@ -85,7 +85,7 @@ class Caller:
             AnswerLost: it may have been received.
             UnreadableReply: it was answered with something that no table knows.
         """
-        key = self.vault.key(provider.slug, until=window.deadline)
+        key = self.vault.key(provider.account, until=window.deadline)
         answer = self._try(provider, call, window, key, partial(before, key, 1) if before else None)
         again = self._key_for_another_try(provider, key, answer, window.deadline)
         if again is None:
@@ -106,7 +106,7 @@ class Caller:
         if reason is not Reason.BAD_KEY:
             return None
         try:
-            fresh = self.vault.key(provider.slug, until=deadline, fresh=True)
+            fresh = self.vault.key(provider.account, until=deadline, fresh=True)
         except Unavailable:
             return None  # the answer that there is stands
         return fresh if fresh.version != key.version else None

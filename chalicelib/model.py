@@ -136,9 +136,20 @@ def random_id() -> int:
     return MIN_ORDER_ID + secrets.randbelow(MAX_ID + 1 - MIN_ORDER_ID)
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account at a provider: the operator's, or a tenant's own."""
+
+    provider: str
+    tenant: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """An upstream panel. ``interval`` is the µs between two calls (0: no limit), ``quiet`` in seconds."""
+    """An upstream panel. ``interval`` is the µs between two calls (0: no limit), ``quiet`` in seconds.
+
+    ``owner`` is the tenant with whose own key it is called, None for the operator's.
+    """
 
     slug: str
     number: int
@@ -153,6 +164,12 @@ class Provider:
     quiet: int = 600
     exclusive_key: bool = False
     enabled: bool = True
+    owner: str | None = None
+
+    @property
+    def account(self) -> Account:
+        """The account there that its calls are made with."""
+        return Account(self.slug, self.owner)
 
     def global_id(self, service: int) -> int:
         """Return the public id of one of its services for tenants with global ids (contract 7)."""
@@ -163,7 +180,8 @@ class Provider:
 class Tenant:
     """A reseller. ``interval`` and ``burst`` are its limit, as for a provider; ``dedupe`` in seconds.
 
-    ``daily_spend`` is what its orders of one UTC day may cost, in micro-USD (None: no limit).
+    ``daily_spend`` is what its orders of one UTC day may cost, in micro-USD (None: no limit). ``own_keys`` are the
+    providers that are called for it with a key of its own.
     """
 
     id: str
@@ -180,6 +198,7 @@ class Tenant:
     dedupe: int = 0
     daily_spend: int | None = None
     refuse_duplicate_link: bool = False
+    own_keys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

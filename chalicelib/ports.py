@@ -13,6 +13,7 @@ from chalicelib.actions import Placed
 from chalicelib.errors import StoreBusy
 from chalicelib.keys import ClientKey, ProviderKey
 from chalicelib.model import (
+    Account,
     Attempt,
     Order,
     Provider,
@@ -351,7 +352,7 @@ class Catalog(Protocol):
 class Vault(Protocol):
     """The provider keys."""
 
-    def key(self, provider: str, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
+    def key(self, account: Account, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
         """Return the current key; ``fresh`` passes by the container's cache.
 
         Raises:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from chalicelib.model import Account
+
 VERSION = "0.1.0"
 LOCAL_STAGE = "local"
 
@@ -35,9 +37,10 @@ class Settings:
         """Name of the DynamoDB table."""
         return f"panelgate-{self.stage}"
 
-    def provider_secret(self, provider: str) -> str:
-        """Return the name of the secret that holds a provider's key."""
-        return f"panelgate/{self.stage}/providers/{provider}"
+    def provider_secret(self, account: Account) -> str:
+        """Return the name of the secret that holds the key of an account at a provider."""
+        owner = "" if account.tenant is None else f"tenants/{account.tenant}/"
+        return f"panelgate/{self.stage}/{owner}providers/{account.provider}"
 
     @property
     def quiet(self) -> int:

@@ -10,7 +10,7 @@ from chalicelib.actions import Answer, Balance, Call, GetBalance, Reason, Refuse
 from chalicelib.calling import Caller, Window
 from chalicelib.errors import PanelgateError
 from chalicelib.keys import ProviderKey, check_provider_key
-from chalicelib.model import Provider
+from chalicelib.model import Account, Provider
 from chalicelib.ports import SECOND, Pace
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import SLUG, cell, plain
@@ -32,9 +32,9 @@ class Candidate:
 
     candidate: ProviderKey
 
-    def key(self, provider: str, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
+    def key(self, account: Account, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
         """Return the key."""
-        del provider, until, fresh
+        del account, until, fresh
         return self.candidate
 
 
@@ -92,17 +92,17 @@ def prove(console: Console, provider: Provider, key: ProviderKey, *, pace: Pace 
     return answer
 
 
-def store(console: Console, provider: str, key: str) -> ProviderKey:
+def store(console: Console, account: Account, key: str) -> ProviderKey:
     """Store a key that is not in use yet, also where the provider had been removed and its secret still waits."""
     vault, token = console.parts.vault, str(uuid.uuid4())
     try:
-        return vault.store_pending(provider, key, token=token)
+        return vault.store_pending(account, key, token=token)
     except ClientError as error:
         if error.response["Error"]["Code"] != MARKED_FOR_DELETION:
             raise
     secrets = console.aws.session.client("secretsmanager", endpoint_url=console.aws.endpoint)
-    secrets.restore_secret(SecretId=console.parts.settings.provider_secret(provider))
-    return vault.store_pending(provider, key, token=token)
+    secrets.restore_secret(SecretId=console.parts.settings.provider_secret(account))
+    return vault.store_pending(account, key, token=token)
 
 
 @click.group("keys", cls=Group)
@@ -116,15 +116,15 @@ def keys_command() -> None:
 def rotate(console: Console, provider: str) -> None:
     """Replace the key at a provider by one from standard input, once it has proved itself."""
     found = console.registry.provider(provider)
-    pending = store(console, provider, read_key(console, provider))
+    pending = store(console, found.account, read_key(console, provider))
     try:
         balance = prove(console, found, pending)
     except BaseException as error:
-        console.parts.vault.discard_pending(provider, pending.version)
+        console.parts.vault.discard_pending(found.account, pending.version)
         if isinstance(error, Failure):
             raise Failure(f"{error.message} The new key was dropped; the old one stays in use.") from None
         raise
-    console.parts.vault.promote(provider, pending.version)
+    console.parts.vault.promote(found.account, pending.version)
     console.emit(
         {
             "provider": provider,

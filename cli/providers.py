@@ -13,7 +13,7 @@ from chalicelib.actions import Balance, GetBalance, ListServices, Services
 from chalicelib.errors import PanelgateError
 from chalicelib.jobs import sync_catalog
 from chalicelib.keys import ProviderKey
-from chalicelib.model import Provider
+from chalicelib.model import Account, Provider
 from chalicelib.panels import DIALECTS
 from chalicelib.ports import SECOND, Clock
 from chalicelib.settings import Settings
@@ -158,8 +158,8 @@ def _store(console: Console, plan: Provider, key: str) -> Provider:
     """Store a provider and its proved key, both or neither."""
     added = console.registry.add_provider(plan)
     try:
-        pending = store(console, added.slug, key)
-        console.parts.vault.promote(added.slug, pending.version)
+        pending = store(console, added.account, key)
+        console.parts.vault.promote(added.account, pending.version)
     except BaseException:
         console.registry.remove_provider(added.slug)
         console.progress(f"The key of {added.slug} could not be stored, so the provider was not added.")
@@ -297,7 +297,7 @@ def _confirm(question: str) -> None:
 
 def _forget_key(console: Console, provider: str) -> None:
     try:
-        console.parts.vault.forget(provider)
+        console.parts.vault.forget(Account(provider))
     except ClientError as error:
         if error.response["Error"]["Code"] not in GONE:
             raise

@@ -9,7 +9,7 @@ from chalicelib.aws.registry import Missing, Registry
 from chalicelib.errors import Unavailable
 from chalicelib.jobs import sync_catalog
 from chalicelib.keys import parse_client_key
-from chalicelib.model import Provider, Tenant
+from chalicelib.model import Account, Provider, Tenant
 from chalicelib.ports import Stranger
 from chalicelib.settings import Settings
 from chalicelib.wiring import Parts, build
@@ -92,10 +92,10 @@ def _register(registry: Registry, parts: Parts, known: Provider | None, panel: P
 def _supply(parts: Parts, panel: Panel, provider: Provider) -> str | None:
     """Store a panel's key and catalog, unless they are there."""
     try:
-        parts.vault.key(panel.slug)
+        parts.vault.key(Account(panel.slug))
     except Unavailable:
-        pending = parts.vault.store_pending(panel.slug, panel.key, token=str(uuid.uuid4()))
-        parts.vault.promote(panel.slug, pending.version)
+        pending = parts.vault.store_pending(Account(panel.slug), panel.key, token=str(uuid.uuid4()))
+        parts.vault.promote(Account(panel.slug), pending.version)
     if parts.catalog.synced(panel.slug) is not None:
         return None
     report = sync_catalog(parts, provider)

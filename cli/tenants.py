@@ -213,4 +213,5 @@ def document(tenant: Tenant) -> dict[str, Any]:
         "dedupe": duration_text(tenant.dedupe),
         "daily_spend": _limit(tenant),
         "refuse_duplicate_link": tenant.refuse_duplicate_link,
+        "own_keys": sorted(tenant.own_keys),
     }

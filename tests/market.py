@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from chalicelib import jobs
 from chalicelib.aws.registry import Registry
 from chalicelib.errors import NeverSent
-from chalicelib.model import Provider, Tenant
+from chalicelib.model import Account, Provider, Tenant
 from chalicelib.panels import DIALECTS
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.settings import Settings
@@ -93,8 +93,8 @@ class Market:
                 burst=capabilities.burst,
             )
         )
-        version = self.parts.vault.store_pending(slug, panel.keys[0], token="0" * 32).version
-        self.parts.vault.promote(slug, version)
+        version = self.parts.vault.store_pending(Account(slug), panel.keys[0], token="0" * 32).version
+        self.parts.vault.promote(Account(slug), version)
         jobs.sync_catalog(self.parts, provider)
 
     def add_tenant(self, tenant: Tenant, *, credit: int = 1000 * SECOND) -> str:

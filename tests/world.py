@@ -135,8 +135,8 @@ class World:
 
     def add_provider(self, provider: Provider, *, key: str = PROVIDER_KEY) -> Provider:
         added = self.registry.add_provider(provider)
-        version = self.parts.vault.store_pending(provider.slug, key, token="0" * 32).version
-        self.parts.vault.promote(provider.slug, version)
+        version = self.parts.vault.store_pending(provider.account, key, token="0" * 32).version
+        self.parts.vault.promote(provider.account, version)
         self.parts.catalog.sync(provider.slug, [FOLLOWERS, COMMENTS])
         return added
 

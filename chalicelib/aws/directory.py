@@ -124,6 +124,7 @@ def tenant(item: Mapping[str, Any]) -> Tenant:
         dedupe=item["dedupe"],
         daily_spend=item.get("daily_spend"),
         refuse_duplicate_link=item.get("refuse_duplicate_link", False),
+        own_keys=frozenset(item.get("own_keys", ())),
     )
 
 
@@ -144,6 +145,7 @@ def tenant_attributes(value: Tenant) -> Item:
         # The item is written on every request: what is not set takes no room.
         "daily_spend": value.daily_spend,
         "refuse_duplicate_link": value.refuse_duplicate_link or None,
+        "own_keys": sorted(value.own_keys) or None,
     }
 
 

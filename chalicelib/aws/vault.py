@@ -7,6 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import Unavailable
 from chalicelib.keys import ProviderKey
+from chalicelib.model import Account
 from chalicelib.ports import Clock
 from chalicelib.settings import Settings
 
@@ -30,34 +31,34 @@ class SecretsVault:
         self._client = client
         self._settings = settings
         self._clock = clock
-        self._cache: dict[str, tuple[ProviderKey, int]] = {}
+        self._cache: dict[Account, tuple[ProviderKey, int]] = {}
 
-    def key(self, provider: str, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
-        """Return a provider's current key.
+    def key(self, account: Account, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
+        """Return an account's current key.
 
         Raises:
             Unavailable: there is none, or Secrets Manager does not answer, or not before ``until`` (epoch µs), and no
                 key is cached.
         """
-        cached, best_before = self._cache.get(provider, (None, 0))
+        cached, best_before = self._cache.get(account, (None, 0))
         now = self._clock.now()
         if cached is not None and not fresh and best_before - MAX_AGE <= now < best_before:
             return cached
         try:
-            key = self._read(provider, until)
+            key = self._read(account, until)
         except Unavailable:
             if cached is None or fresh:
                 raise
             return cached  # older than it should be, and better than none
-        self._cache[provider] = (key, now + random.randint(_MIN_AGE, MAX_AGE))  # noqa: S311 - jitter
+        self._cache[account] = (key, now + random.randint(_MIN_AGE, MAX_AGE))  # noqa: S311 - jitter
         return key
 
-    def _read(self, provider: str, until: int | None) -> ProviderKey:
+    def _read(self, account: Account, until: int | None) -> ProviderKey:
         if until is not None and self._clock.now() + _READ_TIME > until:
             raise Unavailable("no time to read the provider key")
         try:
             reply = self._client.get_secret_value(
-                SecretId=self._settings.provider_secret(provider), VersionStage=CURRENT
+                SecretId=self._settings.provider_secret(account), VersionStage=CURRENT
             )
         except (ClientError, BotoCoreError) as error:
             raise Unavailable(f"no provider key: {_cause(error)}") from None
@@ -65,15 +66,15 @@ class SecretsVault:
 
     # -- the operator's side ---------------------------------------------------------------------------------------
 
-    def store_pending(self, provider: str, key: str, *, token: str) -> ProviderKey:
+    def store_pending(self, account: Account, key: str, *, token: str) -> ProviderKey:
         """Store a new key beside the current one, not yet in use; the same ``token`` stores it once.
 
         Args:
-            provider: slug of the provider.
+            account: whose, at which provider.
             key: the new key.
             token: version id, 32 to 64 characters.
         """
-        name = self._settings.provider_secret(provider)
+        name = self._settings.provider_secret(account)
         try:
             self._client.put_secret_value(
                 SecretId=name, SecretString=key, ClientRequestToken=token, VersionStages=[PENDING]
@@ -83,16 +84,16 @@ class SecretsVault:
                 raise
             self._client.create_secret(
                 Name=name,
-                Description=f"API key at the provider {provider}; managed by panelgate",
+                Description=f"API key at the provider {account.provider}; managed by panelgate",
             )
             self._client.put_secret_value(
                 SecretId=name, SecretString=key, ClientRequestToken=token, VersionStages=[PENDING]
             )
         return ProviderKey(key, token)
 
-    def promote(self, provider: str, version: str) -> None:
+    def promote(self, account: Account, version: str) -> None:
         """Make a stored version the current one; the one before stays as AWSPREVIOUS."""
-        name = self._settings.provider_secret(provider)
+        name = self._settings.provider_secret(account)
         stages = self._client.describe_secret(SecretId=name).get("VersionIdsToStages", {})
         current = next((old for old, labels in stages.items() if CURRENT in labels), None)
         if current is None:
@@ -102,16 +103,16 @@ class SecretsVault:
                 SecretId=name, VersionStage=CURRENT, MoveToVersionId=version, RemoveFromVersionId=current
             )
         if PENDING in stages.get(version, ()):
-            self.discard_pending(provider, version)
+            self.discard_pending(account, version)
 
-    def discard_pending(self, provider: str, version: str) -> None:
+    def discard_pending(self, account: Account, version: str) -> None:
         """Take the label of a pending version away: it is current now, or it did not prove itself."""
-        name = self._settings.provider_secret(provider)
+        name = self._settings.provider_secret(account)
         self._client.update_secret_version_stage(SecretId=name, VersionStage=PENDING, RemoveFromVersionId=version)
 
-    def forget(self, provider: str) -> None:
+    def forget(self, account: Account) -> None:
         """Schedule the secret's deletion with Secrets Manager's recovery window of 30 days."""
-        self._client.delete_secret(SecretId=self._settings.provider_secret(provider), RecoveryWindowInDays=30)
+        self._client.delete_secret(SecretId=self._settings.provider_secret(account), RecoveryWindowInDays=30)
 
 
 def _cause(error: ClientError | BotoCoreError) -> str:

@@ -6,6 +6,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from chalicelib.errors import Unavailable
+from chalicelib.model import Account
 from chalicelib.panels.dialect import Reply
 from tests.world import PROVIDER_KEY, SECOND, World
 
@@ -20,22 +21,22 @@ class Down:
 def test_no_key_is_read_that_would_come_too_late(world: World) -> None:
     vault = world.parts.vault
     with pytest.raises(Unavailable):
-        vault.key("smosale", until=world.time.at + 5 * SECOND)
-    assert vault.key("smosale", until=world.time.at + 6 * SECOND).value == PROVIDER_KEY
-    assert vault.key("smosale", until=world.time.at).value == PROVIDER_KEY
+        vault.key(Account("smosale"), until=world.time.at + 5 * SECOND)
+    assert vault.key(Account("smosale"), until=world.time.at + 6 * SECOND).value == PROVIDER_KEY
+    assert vault.key(Account("smosale"), until=world.time.at).value == PROVIDER_KEY
     with pytest.raises(Unavailable):
-        vault.key("smosale", until=world.time.at + 5 * SECOND, fresh=True)
+        vault.key(Account("smosale"), until=world.time.at + 5 * SECOND, fresh=True)
 
 
 def test_an_old_key_is_used_while_there_is_no_newer_one_to_be_had(world: World) -> None:
     parts = world.twin()
-    assert parts.vault.key("smosale").value == PROVIDER_KEY
+    assert parts.vault.key(Account("smosale")).value == PROVIDER_KEY
     down = world.twin(secrets=Down())
     down.vault._cache.update(parts.vault._cache)  # noqa: SLF001 - the container was warm when it went down
     world.time.at += 3600 * SECOND
-    assert down.vault.key("smosale").value == PROVIDER_KEY
+    assert down.vault.key(Account("smosale")).value == PROVIDER_KEY
     with pytest.raises(Unavailable):
-        down.vault.key("smosale", fresh=True)
+        down.vault.key(Account("smosale"), fresh=True)
 
 
 def test_a_key_that_is_rejected_late_is_not_read_anew(world: World) -> None:

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.model import Account
 from cli.console import Console
 from sandbox.faults import ActiveFault
 from sandbox.server import Sandbox
@@ -21,11 +22,11 @@ def stages(console: Console, slug: str) -> dict[str, list[str]]:
 def test_a_good_key_is_promoted_and_the_old_one_kept(
     shell: Shell, sandbox: Sandbox, smosale: str, stage: Console
 ) -> None:
-    old = stage.parts.vault.key(smosale)
+    old = stage.parts.vault.key(Account(smosale))
     sandbox.panels[smosale].keys.append(NEW)
     rotated = shell.ok("keys", "rotate", smosale, stdin=f"{NEW}\n")
     assert set(rotated) == {"provider", "version", "balance", "currency"}
-    current = stage.parts.vault.key(smosale, fresh=True)
+    current = stage.parts.vault.key(Account(smosale), fresh=True)
     assert (current.value, current.version) == (NEW, rotated["version"])
     labels = stages(stage, smosale)
     assert labels[old.version] == ["AWSPREVIOUS"]
@@ -35,7 +36,7 @@ def test_a_good_key_is_promoted_and_the_old_one_kept(
 def test_a_bad_key_is_dropped_and_the_old_one_stays(shell: Shell, smosale: str, stage: Console) -> None:
     error = shell.failure("keys", "rotate", smosale, stdin="canary-bad-key-0001")
     assert error == "smosale rejects the key. The new key was dropped; the old one stays in use."
-    assert stage.parts.vault.key(smosale, fresh=True).value == panel_key(smosale)
+    assert stage.parts.vault.key(Account(smosale), fresh=True).value == panel_key(smosale)
     assert not any("AWSPENDING" in labels for labels in stages(stage, smosale).values())
     shell.ok("providers", "check", smosale)
 
@@ -46,7 +47,7 @@ def test_a_panel_that_does_not_answer_proves_nothing(
     sandbox.stop()
     error = shell.failure("keys", "rotate", smosale, stdin=NEW)
     assert "the old one stays" in error
-    assert stage.parts.vault.key(smosale, fresh=True).value == panel_key(smosale)
+    assert stage.parts.vault.key(Account(smosale), fresh=True).value == panel_key(smosale)
 
 
 FAULTS = ["429", "500", "html", "truncated", "garbage_json", "echo_key", "redirect", "unknown_error", "deep_json"]
@@ -60,7 +61,7 @@ def test_a_reply_that_is_no_balance_proves_nothing_and_tells_no_key(
     panel.keys.append(NEW)
     panel.faults.append(ActiveFault(fault=fault, action="balance", count=1))
     assert "the old one stays" in shell.failure("keys", "rotate", smosale, stdin=NEW)
-    assert stage.parts.vault.key(smosale, fresh=True).value == panel_key(smosale)
+    assert stage.parts.vault.key(Account(smosale), fresh=True).value == panel_key(smosale)
 
 
 def test_the_answer_for_people_names_no_key(shell: Shell, sandbox: Sandbox, smosale: str) -> None:

@@ -7,7 +7,7 @@ from chalicelib.actions import Placed
 from chalicelib.commands import AddCommand
 from chalicelib.gateway import Credentials
 from chalicelib.jobs import settle_orders
-from chalicelib.model import Order, Source
+from chalicelib.model import Account, Order, Source
 from chalicelib.purchase import Deadline, Receipt
 from chalicelib.session import Session
 from chalicelib.settlement import needs_decision
@@ -50,7 +50,7 @@ def test_show_tells_all_that_is_known(shell: Shell, stage: Console, key: str) ->
     assert shown["evidence"] == []
     [attempt] = shown["attempts"]
     assert attempt["number"] == 1
-    assert attempt["key_version"] == stage.parts.vault.key("smosale").version
+    assert attempt["key_version"] == stage.parts.vault.key(Account("smosale")).version
     assert attempt["send_by"].endswith("Z")
     assert [event["state"] for event in shown["history"]] == ["sending", "placed"]
     assert "placed" in shell("orders", "show", "acme", str(order)).out

@@ -4,7 +4,7 @@ import pytest
 
 from chalicelib.actions import Balance
 from chalicelib.errors import PanelgateError
-from chalicelib.model import Source
+from chalicelib.model import Account, Source
 from chalicelib.panels import DIALECTS
 from cli.console import Console, Failure
 from sandbox.faults import ActiveFault
@@ -44,7 +44,7 @@ def test_add_proves_the_key_and_syncs_the_catalog(shell: Shell, sandbox: Sandbox
     }
     assert requests(sandbox, "smosale", "balance") == 1
     assert requests(sandbox, "smosale", "services") == 1
-    assert stage.parts.vault.key("smosale").value == panel_key("smosale")
+    assert stage.parts.vault.key(Account("smosale")).value == panel_key("smosale")
 
 
 def test_add_takes_every_option(shell: Shell, sandbox: Sandbox) -> None:
@@ -83,7 +83,7 @@ def test_a_bad_key_leaves_nothing_behind(shell: Shell, sandbox: Sandbox, stage: 
     assert error == "smosale rejects the key. Nothing was stored."
     assert shell.ok("providers", "list") == {"providers": []}
     with pytest.raises(PanelgateError):
-        stage.parts.vault.key("smosale")
+        stage.parts.vault.key(Account("smosale"))
     assert shell.ok(*ADD, url_of(sandbox), stdin=panel_key("smosale"))["number"] == 1
 
 
@@ -248,7 +248,7 @@ def test_what_was_removed_can_be_added_again(shell: Shell, sandbox: Sandbox, smo
     sandbox.panels[smosale].keys = ["sandbox-key-number-two"]
     added = shell.ok(*ADD, url_of(sandbox), stdin="sandbox-key-number-two")
     assert added["number"] == 1, "public ids hold the number"
-    assert stage.parts.vault.key(smosale, fresh=True).value == "sandbox-key-number-two"
+    assert stage.parts.vault.key(Account(smosale), fresh=True).value == "sandbox-key-number-two"
 
 
 def test_a_key_that_cannot_be_stored_takes_the_provider_with_it(

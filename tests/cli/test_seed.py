@@ -1,5 +1,6 @@
 import time
 
+from chalicelib.model import Account
 from cli.console import Console
 from cli.seed import PANELS, seed
 from sandbox.server import Sandbox
@@ -31,7 +32,7 @@ def test_everything_is_there_afterwards(shell: Shell, stage: Console, sandbox: S
     assert asked(sandbox) == len(PANELS)
     for panel in PANELS:
         assert len(shell.ok("catalog", "show", panel.slug)["services"]) == len(sandbox.panels[panel.slug].services)
-        assert stage.parts.vault.key(panel.slug).value == f"sandbox-{panel.slug}-key"
+        assert stage.parts.vault.key(Account(panel.slug)).value == f"sandbox-{panel.slug}-key"
 
 
 def test_a_second_time_changes_nothing(shell: Shell, stage: Console, sandbox: Sandbox) -> None:

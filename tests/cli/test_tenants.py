@@ -21,6 +21,7 @@ DEFAULTS = {
     "dedupe": "0s",
     "daily_spend": None,
     "refuse_duplicate_link": False,
+    "own_keys": [],
 }
 
 
@@ -52,6 +53,7 @@ def test_create_takes_every_option(shell: Shell, smosale: str) -> None:
         "dedupe": "2m",
         "daily_spend": Decimal("50.25"),
         "refuse_duplicate_link": True,
+        "own_keys": [],
     }
     assert shell.ok("tenants", "show", "acme") == created
 

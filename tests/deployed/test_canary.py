@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from chalicelib.model import Funding
+from chalicelib.model import Account, Funding
 from cli.deployment import ROOT
 from cli.seed import PANELS
 from cli.system import LocalSystem
@@ -43,7 +43,7 @@ def canaries(deployment: Deployment, panels: Callable[[str], SandboxPanel]) -> I
 
 def _rotate(deployment: Deployment, slug: str, key: str) -> None:
     vault = deployment.parts.vault
-    vault.promote(slug, vault.store_pending(slug, key, token=str(uuid.uuid4())).version)
+    vault.promote(Account(slug), vault.store_pending(Account(slug), key, token=str(uuid.uuid4())).version)
 
 
 def _forms(key: str) -> set[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from chalicelib.aws.table import Write
 from chalicelib.jobs import sync_catalog
-from chalicelib.model import OrderState, Provider
+from chalicelib.model import Account, OrderState, Provider
 from cli.system import LocalSystem
 from tests.deployed.conftest import Deployment, SandboxPanel, eventually
 from tests.deployed.proxy import PANEL, KillingProxy
@@ -45,7 +45,9 @@ def proxy(deployment: Deployment) -> Iterator[KillingProxy]:
 def _add_provider(deployment: Deployment, url: str) -> None:
     parts = deployment.parts
     provider = deployment.registry.add_provider(Provider(slug=SLUG, number=0, dialect="perfectpanel", url=url))
-    parts.vault.promote(SLUG, parts.vault.store_pending(SLUG, "sandbox-smosale-key", token="0" * 32).version)
+    parts.vault.promote(
+        Account(SLUG), parts.vault.store_pending(Account(SLUG), "sandbox-smosale-key", token="0" * 32).version
+    )
     sync_catalog(parts, provider)
 
 

@@ -18,7 +18,7 @@ from chalicelib.aws.registry import Exists
 from chalicelib.commands import AddCommand, StatusCommand
 from chalicelib.errors import Code, Refusal
 from chalicelib.jobs import sweep_orders, sync_catalog
-from chalicelib.model import Order, OrderState, OrderStatus, Provider, Tenant
+from chalicelib.model import Account, Order, OrderState, OrderStatus, Provider, Tenant
 from chalicelib.ordering import SENDER_GONE
 from chalicelib.panels.dialect import Reply
 from chalicelib.wiring import Parts
@@ -271,7 +271,8 @@ def test_a_waiting_neighbour_is_not_told_a_refusal_that_nobody_gave(world: World
 def test_a_second_try_that_the_store_does_not_allow_bought_nothing_and_frees_the_key(world: World) -> None:
     world.add()
     world.parts.vault.promote(
-        "smosale", world.parts.vault.store_pending("smosale", "pk-the-new-one-99", token="1" * 32).version
+        Account("smosale"),
+        world.parts.vault.store_pending(Account("smosale"), "pk-the-new-one-99", token="1" * 32).version,
     )
 
     def no_reattempt(name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
@@ -280,10 +281,10 @@ def test_a_second_try_that_the_store_does_not_allow_bought_nothing_and_frees_the
         return call()
 
     parts = faulty(world, no_reattempt)
-    parts.vault.key("smosale")
+    parts.vault.key(Account("smosale"))
     world.panel.keys = {"pk-the-new-one-99"}
-    old = replace(parts.vault.key("smosale"), value=PROVIDER_KEY, version="0" * 32)
-    parts.vault._cache["smosale"] = (old, world.time.at + 30 * SECOND)  # noqa: SLF001
+    old = replace(parts.vault.key(Account("smosale")), value=PROVIDER_KEY, version="0" * 32)
+    parts.vault._cache[Account("smosale")] = (old, world.time.at + 30 * SECOND)  # noqa: SLF001
     with pytest.raises(Refusal) as refused:
         world.add(parts=parts, idempotency_key="k")
     assert refused.value.code is Code.SERVICE_UNAVAILABLE
