@@ -21,7 +21,7 @@ define environment
 @rm -f $(1)/ready-*
 endef
 
-.PHONY: help setup run test test-faults check fix bench package clean lock test-aws
+.PHONY: help setup run test test-faults check audit fix bench package clean lock test-aws
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ check: setup ## linters, types, architecture, templates
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint infra/data.yaml $$($(BIN)/panelgate package --json | $(BIN)/python -c "import json, sys; print(json.load(sys.stdin)['template'])")
+
+audit: setup ## look for known vulnerabilities in what is deployed (asks the advisory database)
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt
 
 fix: setup ## format, and repair what ruff can
 	$(BIN)/ruff check --fix

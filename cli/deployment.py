@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import httpx
 import yaml
 from botocore.exceptions import ClientError
 
-from chalicelib.settings import LOCAL_STAGE
+from chalicelib.settings import LOCAL_STAGE, VERSION
 from cli.console import Aws, Command, Console, Failure, pass_console
 
 if TYPE_CHECKING:
@@ -48,10 +49,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Package:
-    """What is deployed: the code of all functions, and the template of the application stack."""
+    """What is deployed: the code of all functions, the template of the application stack, and the bill of materials."""
 
     archive: Path
     template: Path
+    bill: Path
 
     @property
     def key(self) -> str:
@@ -62,7 +64,7 @@ class Package:
 def build(progress: Progress, root: Path = ROOT) -> Package:
     """Build the package, or find the one that was built from these very sources."""
     folder = root / ".build" / f"package-{_digest(_sources(root), base=root)[:16]}"
-    package = Package(folder / "deployment.zip", folder / "template.json")
+    package = Package(folder / "deployment.zip", folder / "template.json", folder / "bill-of-materials.json")
     if not folder.exists():
         dependencies = _dependencies(root, progress)
         progress("Packaging the application …")
@@ -144,6 +146,27 @@ def _package(root: Path, dependencies: Path, target: Path) -> None:
         _write_zip(target / "deployment.zip", [dependencies, code])
         template = _refer_to_package(yaml.safe_load((output / "sam.yaml").read_text()))
         (target / "template.json").write_text(json.dumps(template, separators=(",", ":"), sort_keys=True))
+    (target / "bill-of-materials.json").write_text(json.dumps(_bill_of_materials(dependencies), indent=1))
+
+
+def _bill_of_materials(dependencies: Path) -> dict[str, Any]:
+    """Return what the package holds of others, in CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/).
+
+    It is read from what was installed, not from what was asked for; Chalice puts itself into the package.
+    """
+    held = {found.name: found.version for found in metadata.distributions(path=[str(dependencies)])}
+    held["chalice"] = metadata.version("chalice")
+    names = {name: f"pkg:pypi/{name.lower().replace('_', '-')}@{version}" for name, version in sorted(held.items())}
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": {"type": "application", "name": "panelgate", "version": VERSION}},
+        "components": [
+            {"type": "library", "bom-ref": purl, "name": name, "version": held[name], "purl": purl}
+            for name, purl in names.items()
+        ],
+    }
 
 
 def _stage(root: Path, staging: Path) -> None:
@@ -251,6 +274,7 @@ def _upload(aws: Aws, package: Package, bucket: str, progress: Progress) -> None
         if error.response["Error"]["Code"] not in {"404", "NoSuchKey", "NotFound"}:
             raise
         progress("Uploading the package …")
+        s3.put_object(Bucket=bucket, Key=f"{package.key}.cdx.json", Body=package.bill.read_bytes())
         s3.put_object(Bucket=bucket, Key=package.key, Body=package.archive.read_bytes())
 
 
@@ -419,6 +443,6 @@ def package_command(console: Console) -> None:
     """Build what `deploy` uploads, and say where it is."""
     package = build(console.progress)
     console.emit(
-        {"archive": str(package.archive), "template": str(package.template)},
-        f"archive   {package.archive}\ntemplate  {package.template}",
+        {"archive": str(package.archive), "template": str(package.template), "bill": str(package.bill)},
+        f"archive   {package.archive}\ntemplate  {package.template}\nbill      {package.bill}",
     )

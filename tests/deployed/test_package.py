@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from cyclonedx.model.bom import Bom
 
 from cli.deployment import ROOT, Package, build
 
@@ -70,6 +71,30 @@ def test_it_holds_what_runs_and_nothing_else(package: Package, files: dict[str, 
     assert not [name for name in files if name.startswith(("chalice/cli", "chalice/deploy"))]
     assert not [name for name in files if "/tests/" in name]
     assert package.archive.stat().st_size < MAX_BYTES
+
+
+def test_the_bill_of_materials_names_what_is_in_it_and_nothing_that_is_not_locked(
+    package: Package, files: dict[str, bytes]
+) -> None:
+    text = package.bill.read_text()
+    assert Bom.from_json(json.loads(text)) is not None  # type: ignore[attr-defined] # a decorator adds it
+    named = {(part["name"], part["version"]) for part in json.loads(text)["components"]}
+    matches = [re.match(r"([^/]+)-([^/]+)\.dist-info/METADATA", name) for name in files]
+    held = {(match[1], match[2]) for match in matches if match}
+    assert {(name.replace("-", "_"), version) for name, version in named if name != "chalice"} == held
+    locks = "".join((ROOT / name).read_text() for name in ("requirements.txt", "requirements-dev.txt"))
+    for name, version in named:
+        assert f"\n{name.replace('_', '-')}=={version} " in f"\n{locks}", name
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-emulator.txt"])
+def test_nothing_is_installed_that_is_not_pinned_with_its_hashes(name: str) -> None:
+    requirements = (ROOT / name).read_text().replace("\\\n", " ").splitlines()
+    stated = [line for line in requirements if line.strip() and not line.lstrip().startswith("#")]
+    assert len(stated) > 10
+    for line in stated:
+        assert re.match(r"[\w.\-\[\],]+==[\w.+!]+[ ;]", line), line
+        assert "--hash=sha256:" in line, line
 
 
 def test_it_tells_nothing_of_the_machine_that_built_it(package: Package, files: dict[str, bytes]) -> None:
