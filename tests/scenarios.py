@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import click
 
+from chalicelib.commands import CancelCommand, RefillCommand
 from chalicelib.errors import PanelgateError
 from chalicelib.jobs import settle_orders, sweep_orders
 from chalicelib.wiring import Parts
@@ -58,6 +59,14 @@ def status(stall: Stall, parts: Parts) -> None:
     stall.status(parts)
 
 
+def refill(stall: Stall, parts: Parts) -> None:
+    stall.request(parts, RefillCommand(orders=[order.id for order in stall.orders()]))
+
+
+def cancel(stall: Stall, parts: Parts) -> None:
+    stall.request(parts, CancelCommand(orders=[order.id for order in stall.orders()]))
+
+
 def settle(_stall: Stall, parts: Parts) -> None:
     settle_orders(parts)
 
@@ -86,6 +95,22 @@ def buys(name: str, seconds: int) -> Callable[[Stall], None]:
         stall.pass_time(seconds * SECOND)
 
     return scene
+
+
+def delivered(stall: Stall) -> None:
+    """Buy twice, and see that both were delivered: refills may be asked for."""
+    stall.add(NAME)
+    stall.add("b")
+    stall.pass_time(20 * MINUTE)
+    stall.jobs()
+    stall.pass_time(30 * SECOND)
+
+
+def two(stall: Stall) -> None:
+    """Buy twice what nobody has asked for since."""
+    stall.add(NAME)
+    stall.add("b")
+    stall.pass_time(5 * SECOND)
 
 
 def mishap(stall: Stall, fault: Fault, name: str = SEND) -> None:
@@ -190,6 +215,14 @@ SCENARIOS = (
         buys(f"{NAME}-cancel", 90),
         status,
     ),
+    Scenario(
+        "refill",
+        "update_item batch_get_item query get_secret_value send put_item put_item",
+        delivered,
+        refill,
+        is_asked_again=True,
+    ),
+    Scenario("cancel", "update_item batch_get_item query get_secret_value send", two, cancel, is_asked_again=True),
     Scenario(
         "confirmation",
         "update_item batch_get_item query get_secret_value update_item send transact_write_items update_item",

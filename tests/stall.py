@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chalicelib import money
-from chalicelib.commands import AddCommand, StatusCommand
+from chalicelib.commands import AddCommand, AnyCommand, StatusCommand
 from chalicelib.errors import Code, NeverSent, PanelgateError, Refusal
-from chalicelib.gateway import Credentials
+from chalicelib.gateway import Credentials, Result
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
 from chalicelib.model import Order, OrderState
 from chalicelib.panels.dialect import Reply, Request
@@ -138,8 +138,11 @@ class Stall:
 
     def status(self, parts: Parts) -> None:
         """Ask how the last order is doing."""
-        session = self.session(parts)
-        parts.gateway.execute(session, StatusCommand(order=self.orders()[0].id))
+        self.request(parts, StatusCommand(order=self.orders()[0].id))
+
+    def request(self, parts: Parts, command: AnyCommand) -> Result:
+        """Ask for something that buys nothing."""
+        return parts.gateway.execute(self.session(parts), command)
 
     def resolve(self, parts: Parts, *arguments: str, order: int | None = None) -> None:
         """Decide about an order, the last one if none is named, as the operator does."""
