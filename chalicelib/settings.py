@@ -37,6 +37,11 @@ class Settings:
         """Name of the DynamoDB table."""
         return f"panelgate-{self.stage}"
 
+    @property
+    def audit_log(self) -> str:
+        """Name of the log group that anchors the journal of the operator's acts."""
+        return f"/panelgate/{self.stage}/audit"
+
     def provider_secret(self, account: Account) -> str:
         """Return the name of the secret that holds the key of an account at a provider."""
         owner = "" if account.tenant is None else f"tenants/{account.tenant}/"

@@ -1,31 +1,114 @@
-"""`panelgate audit`: whether the records are true."""
+"""`panelgate audit`: what the operators did, and whether that and the money are as they were recorded."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from chalicelib.aws.audit import findings
+from cli.acts import Trace, acts
+from cli.chain import Walk
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import SLUG, cell
+from cli.options import SINCE, SLUG, Table, cell
+
+UNKNOWN_END = "no outcome"
+"""What people read of an act that was recorded and of which nothing more is known."""
 
 
-@click.group("audit", cls=Group)
-def audit_command() -> None:
-    """Whether the records are true."""
+@click.group("audit", cls=Group, invoke_without_command=True)
+@click.option("--tenant", type=SLUG, help="Only what was done about this tenant.")
+@click.option("--since", type=SINCE, help="Only what was done since: 24h, 2027-01-15, 2027-01-15T08:00:00Z.")
+@click.pass_context
+@pass_console
+def audit_command(console: Console, context: click.Context, tenant: str | None, since: str | None) -> None:
+    """Say what the operators did, oldest first; and verify the records."""
+    if context.invoked_subcommand is not None:
+        if tenant or since:
+            raise click.UsageError(f"Say it after `{context.invoked_subcommand}`.")
+        return
+    if tenant:
+        console.registry.tenant(tenant)
+    found = [act for act in acts(console.journal) if tenant in (None, act["tenant"]) and act["at"] >= (since or "")]
+    rows: list[tuple[object, ...]] = [
+        (
+            act["record"],
+            act["at"],
+            act["act"],
+            _spelled(act["arguments"]),
+            act["who"]["arn"],
+            act["from"]["host"],
+            _outcome(act),
+        )
+        for act in found
+    ]
+    headings = ("record", "at", "act", "arguments", "who", "from", "outcome")
+    console.emit({"acts": found}, str(Table(headings, rows)))
 
 
-@audit_command.command()
-@click.option("--tenant", type=SLUG, help="Only this tenant's records.")
+def _spelled(arguments: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={cell(value)}" for name, value in arguments.items()) or "-"
+
+
+def _outcome(act: Mapping[str, Any]) -> str:
+    if act["outcome"] is None:
+        return UNKNOWN_END
+    return f"{act['outcome']}: {act['reason']}" if act["reason"] else str(act["outcome"])
+
+
+@audit_command.command(trace=Trace.NONE)
+@click.option("--tenant", type=SLUG, help="Only this tenant's money; the journal is one for all.")
 @pass_console
 def verify(console: Console, tenant: str | None) -> None:
-    """Recompute every balance and look for every record that it rests on; fail with the first that is wrong.
+    """Verify the journal of the operators' acts, then recompute every balance; fail with the first bad record.
 
     The stage may be in use: what is being written is looked at again, and a record that never rests is named.
     """
     tenants = [console.registry.tenant(tenant)] if tenant else console.registry.tenants()
+    walk = _verified_journal(console)
     in_motion = []
     for finding in findings(console.parts.table, tenant):
         if not finding.in_motion:
             raise Failure(f"{cell(str(finding))}.")
         in_motion.append(f"{finding.pk} {finding.sk}")
     verified = [one.id for one in tenants]
-    lines = [f"All records of {cell(verified)} are right.", *(f"Not seen at rest: {cell(key)}" for key in in_motion)]
-    console.emit({"tenants": verified, "in_motion": in_motion}, "\n".join(lines))
+    shown = {
+        "tenants": verified,
+        "in_motion": in_motion,
+        "journal": {"records": walk.end.number, "hash": walk.end.hash, "accepted": sorted(walk.accepted)},
+    }
+    lines = [
+        f"All records of {cell(verified)} are right.",
+        f"All {walk.end.number} records of the journal are as they were written, up to {walk.end.hash}.",
+        *(f"Accepted without an anchor: record {number}." for number in sorted(walk.accepted)),
+        *(f"Not seen at rest: {cell(key)}" for key in in_motion),
+    ]
+    console.emit(shown, "\n".join(lines))
+
+
+def _verified_journal(console: Console) -> Walk:
+    walk = console.journal.verify()
+    if walk.fault:
+        raise Failure(f"{cell(str(walk.fault))}.")
+    return walk
+
+
+@audit_command.command()
+@click.argument("record", type=click.IntRange(min=1))
+@pass_console
+def accept(console: Console, record: int) -> None:
+    """Answer for a record without an anchor: you know which run left it, or you have found out who wrote it."""
+    anchors = console.journal.anchors()
+    if record in anchors:
+        raise Failure(f"Record {record} has an anchor: there is nothing to answer for.")
+    if record not in {one.number for one in console.journal.records()}:
+        raise Failure(f"There is no record {record}.")
+    console.emit({"record": record, "accepted": True}, f"Record {record} is accepted without an anchor.")
+
+
+@audit_command.command(trace=Trace.NONE)
+@pass_console
+def export(console: Console) -> None:
+    """Print the whole journal as JSON lines: each record's text, and its hash, which is the text's SHA-256."""
+    lines = [{"number": one.number, "hash": one.hash, "text": one.text} for one in console.journal.records()]
+    console.emit({"records": lines}, "\n".join(json.dumps(line, ensure_ascii=False) for line in lines))

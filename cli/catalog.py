@@ -9,6 +9,7 @@ from chalicelib.aws.catalog import SyncReport
 from chalicelib.errors import PanelgateError
 from chalicelib.jobs import sync_catalog
 from chalicelib.model import Provider, Service
+from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import SLUG, Table, moment, plain
 
@@ -55,7 +56,7 @@ def _report(provider: Provider, report: SyncReport) -> dict[str, Any]:
     }
 
 
-@catalog_command.command()
+@catalog_command.command(trace=Trace.NONE)
 @click.argument("provider", type=SLUG)
 @pass_console
 def show(console: Console, provider: str) -> None:

@@ -6,6 +6,7 @@ import click
 
 from chalicelib.aws.registry import Client, IssuedKey
 from chalicelib.ports import SECOND
+from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import ACTIONS, EXPIRY, NAME, NETWORK, OVERLAP, SLUG, SLUGS, Table, cell, duration_text, moment
 from cli.tenants import check_providers
@@ -64,7 +65,7 @@ def _emit_key(console: Console, issued: IssuedKey, advice: str) -> None:
     console.emit({"client": client, "key": key}, f"client  {client}\nkey     {key}\n\n{advice}")
 
 
-@clients_command.command("list")
+@clients_command.command("list", trace=Trace.NONE)
 @click.argument("tenant", type=SLUG)
 @pass_console
 def list_all(console: Console, tenant: str) -> None:

@@ -35,6 +35,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import PanelgateError, StoreBusy
 from chalicelib.settings import LOCAL_STAGE, Settings
+from cli.acts import TYPED, Act, Trace, watched
+from cli.journal import Anchor, Journal
 
 if TYPE_CHECKING:
     from chalicelib.aws.registry import Registry
@@ -80,6 +82,8 @@ class Console:
 
     stage: str = field(default_factory=lambda: os.environ.get("PANELGATE_STAGE") or DEFAULT_STAGE)
     as_json: bool = False
+    act: Act | None = None
+    """What this run does, if it changes something."""
 
     @functools.cached_property
     def aws(self) -> Aws:
@@ -118,6 +122,26 @@ class Console:
         from chalicelib.aws.registry import Registry  # noqa: PLC0415 - likewise
 
         return Registry(self.parts.table)
+
+    @functools.cached_property
+    def journal(self) -> Journal:
+        """The record of the operator's acts on the chosen stage."""
+        logs = self.aws.session.client("logs", endpoint_url=self.aws.endpoint)
+        return Journal(self.parts.table, Anchor(logs, self.parts.settings.audit_log), self.stage)
+
+    def begin_if_possible(self) -> bool:
+        """Record that this act is about to be done, unless the stage has no journal yet; return whether it has."""
+        return self.act is None or self.act.begin_if_possible(self)
+
+    def end_act(self) -> None:
+        """Record now that this act is done, where its command goes on without changing anything."""
+        if self.act is not None:
+            self.act.end(self, None)
+
+    def note(self, **facts: object) -> None:
+        """Add facts to the record of what became of this act; never a secret."""
+        if self.act is not None:
+            self.act.facts |= facts
 
     def emit(self, document: Mapping[str, Any], text: str) -> None:
         """Print the result, once: the document with `--json`, the text without."""
@@ -169,7 +193,22 @@ def _global_options() -> list[click.Parameter]:
 
 
 class Command(click.Command):
-    """A command that takes the global options, too."""
+    """A command that takes the global options, too, and is recorded before it is done."""
+
+    def __init__(self, *args: Any, trace: Trace = Trace.ACT, **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*args, **kwargs)
+        self.trace = trace
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
+        """Record the act, then do it, then record what became of it."""
+        if self.trace is Trace.NONE:
+            return super().invoke(ctx)
+        console = ctx.ensure_object(Console)
+        console.act = Act.of(ctx)
+        if self.trace is Trace.ACT:
+            _begin(console, console.act)
+        with watched(console, console.act):
+            return super().invoke(ctx)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return its own options, and the global ones."""
@@ -177,6 +216,7 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments. Those that are too many are not repeated: a secret may be among them."""
+        ctx.meta[TYPED] = self.make_parser(ctx).parse_args(list(args))[0]
         may_have_more, ctx.allow_extra_args = ctx.allow_extra_args, True
         rest = super().parse_args(ctx, args)
         if rest and not may_have_more:
@@ -184,11 +224,21 @@ class Command(click.Command):
         return rest
 
 
+def _begin(console: Console, act: Act) -> None:
+    try:
+        act.begin(console)
+    except (PanelgateError, ClientError, BotoCoreError) as error:
+        raise Failure(f"Nothing was done, for it could not be recorded. {_reason(error)}") from None
+
+
 class Group(Command, click.Group):
-    """A group of such commands."""
+    """A group of such commands; it does nothing itself."""
 
     command_class = Command
     group_class = type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*args, trace=Trace.NONE, **kwargs)
 
 
 def run(command: click.Command, arguments: Sequence[str]) -> int:

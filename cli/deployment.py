@@ -22,6 +22,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from chalicelib.settings import LOCAL_STAGE, VERSION
+from cli.acts import Trace
 from cli.console import Aws, Command, Console, Failure, pass_console
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ RUNTIME_GLIBC_MINOR = {(3, 11): 26, (3, 12): 34, (3, 13): 34}
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 Progress = Callable[[str], None]
+Record = Callable[[Aws], bool]
 
 
 # --- The package ----------------------------------------------------------------------------------------------------
@@ -230,20 +232,40 @@ class Deployed:
     domain_target: str | None = None
 
 
+def unrecorded(_aws: Aws) -> bool:
+    """Record nothing: for those who are no operators."""
+    return True
+
+
 def deploy(  # noqa: PLR0913 - a deployment is made of these
     aws: Aws,
     stage: str,
     progress: Progress,
     *,
+    record: Record = unrecorded,
     domain: str | None = None,
     certificate: str | None = None,
     root: Path = ROOT,
 ) -> Deployed:
-    """Put both stacks in place, and return when the API answers."""
+    """Put both stacks in place, and return when the API answers.
+
+    Args:
+        aws: where to.
+        stage: which.
+        progress: told what takes time.
+        record: records the deployment in the stage's journal, and returns False where there is none yet. It is called
+            before anything is changed, and again once there is one: the first deployment makes it.
+        domain: a host name of the operator's own.
+        certificate: the certificate for it.
+        root: the project's folder.
+    """
     package = build(progress, root)
+    is_recorded = record(aws)
     cloudformation = aws.session.client("cloudformation", endpoint_url=aws.endpoint)
     data = Stack(cloudformation, f"panelgate-{stage}-data", progress)
     bucket = data.apply((root / "infra" / "data.yaml").read_text(), {"Stage": stage})["ArtifactBucket"]
+    if not is_recorded and not record(aws):
+        raise Failure(f"The stage {stage} has no journal, although its stack is in place: see `infra/README.md`.")
     _upload(aws, package, bucket, progress)
     parameters: dict[str, str | None] = {"Stage": stage, "ArtifactBucket": bucket, "ArtifactKey": package.key}
     parameters |= {"DomainName": domain, "CertificateArn": certificate}
@@ -416,7 +438,7 @@ def _until_deadline() -> Iterator[None]:
 # --- The commands ---------------------------------------------------------------------------------------------------
 
 
-@click.command("deploy", cls=Command)
+@click.command("deploy", cls=Command, trace=Trace.OWN)
 @click.option("--endpoint-url", metavar="URL", help="Another address of AWS, such as an emulator.")
 @click.option("--domain", metavar="D", help="A host name of your own for the API.")
 @click.option("--certificate", metavar="ARN", help="The certificate for it, in the same region.")
@@ -425,8 +447,17 @@ def deploy_command(console: Console, endpoint_url: str | None, domain: str | Non
     """Put the gateway into an AWS account, or bring it up to date."""
     if (domain is None) != (certificate is None):
         raise click.UsageError("--domain and --certificate belong together.")
-    aws = Aws.real(endpoint_url) if endpoint_url else console.aws
-    deployed = deploy(aws, console.stage, console.progress, domain=domain, certificate=certificate)
+    if endpoint_url:
+        console.aws = Aws.real(endpoint_url)
+    aws = console.aws
+    deployed = deploy(
+        aws,
+        console.stage,
+        console.progress,
+        record=lambda _aws: console.begin_if_possible(),
+        domain=domain,
+        certificate=certificate,
+    )
     if console.stage == LOCAL_STAGE and aws.endpoint:
         from cli.system import LocalSystem  # noqa: PLC0415 - the system itself uses this module
 
@@ -437,7 +468,7 @@ def deploy_command(console: Console, endpoint_url: str | None, domain: str | Non
     console.emit(document, "\n".join(f"{name:14} {value}" for name, value in document.items()))
 
 
-@click.command("package", cls=Command)
+@click.command("package", cls=Command, trace=Trace.NONE)
 @pass_console
 def package_command(console: Console) -> None:
     """Build what `deploy` uploads, and say where it is."""

@@ -3,13 +3,15 @@
 import signal
 import threading
 from dataclasses import asdict
+from functools import partial
 from types import FrameType
 
 import click
 import httpx
 
 from chalicelib.settings import LOCAL_STAGE
-from cli.console import Console, Failure, Group, pass_console
+from cli.acts import Trace
+from cli.console import Aws, Console, Failure, Group, pass_console
 from cli.system import Facts, LocalSystem
 
 WATCH_SECONDS = 1.0
@@ -22,7 +24,7 @@ def local_command(console: Console) -> None:
     console.stage = LOCAL_STAGE
 
 
-@local_command.command()
+@local_command.command(trace=Trace.OWN)
 @click.option("--detach", is_flag=True, help="Leave it running and return.")
 @pass_console
 def up(console: Console, *, detach: bool) -> None:
@@ -30,15 +32,22 @@ def up(console: Console, *, detach: bool) -> None:
     _let_signals_interrupt()
     system = LocalSystem()
     running = system.status() is not None
-    facts = system.up(console.progress)
+    facts = system.up(console.progress, partial(_record, console))
     if running:
         console.progress("It is running already.")
     console.emit(asdict(facts), _describe(facts))
+    console.end_act()
     if not detach and not running:
         _stay(system, console)
 
 
-@local_command.command()
+def _record(console: Console, aws: Aws) -> bool:
+    """Record the start in the journal of the system that is being started, if it has one already."""
+    console.aws = aws
+    return console.begin_if_possible()
+
+
+@local_command.command(trace=Trace.NONE)
 @pass_console
 def status(console: Console) -> None:
     """Say where it answers; exit with 1 when it does not run."""
@@ -51,7 +60,7 @@ def status(console: Console) -> None:
     console.emit(asdict(facts), _describe(facts))
 
 
-@local_command.command()
+@local_command.command(trace=Trace.NONE)
 @click.option("--erase", is_flag=True, help="Forget all its state, too.")
 @pass_console
 def down(console: Console, *, erase: bool) -> None:

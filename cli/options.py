@@ -120,6 +120,16 @@ def read_duration(text: str) -> int:
     return int(number) * UNITS[unit]
 
 
+def read_since(text: str) -> str:
+    """Return a moment, or how long ago it was, as RFC 3339 in UTC: such texts sort by time."""
+    if _DURATION.fullmatch(text):
+        at = datetime.now(UTC) - timedelta(seconds=read_duration(text))
+    else:
+        at = datetime.fromisoformat(text)
+        at = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def read_percent(text: str) -> Decimal:
     """Return a percentage as a share: 10% is 0.1."""
     percent = Decimal(_matched(_PERCENT, text)[1])
@@ -250,6 +260,7 @@ ACTIONS = Written(
 )
 REFERENCE = Written("reference", read_reference, "use 1 to 255 printable ASCII characters")
 NAME = Written("name", read_name, "use at most 255 printable characters")
+SINCE = Written("moment", read_since, "write how long ago, such as 24h, or a date or time such as 2027-01-15T08:00:00Z")
 QUIET = Written("duration", _between(read_duration, 1, 30 * _DAY), _A_DURATION)
 DEDUPE = Written("duration", _between(read_duration, 0, _DAY), _A_DURATION)
 EXPIRY = Written("duration", _between(read_duration, 60, 3650 * _DAY), _A_DURATION)

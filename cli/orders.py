@@ -20,6 +20,7 @@ from chalicelib.model import Order, OrderState, OrderStatus, Source
 from chalicelib.order_types import quoted
 from chalicelib.ports import SECOND
 from chalicelib.settlement import needs_decision
+from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import ORDER, SLUG, Table, facts, moment
 
@@ -129,7 +130,7 @@ def orders_command() -> None:
     """The orders of the tenants."""
 
 
-@orders_command.command("list")
+@orders_command.command("list", trace=Trace.NONE)
 @click.option("--tenant", type=SLUG, help="Only this tenant's.")
 @click.option("--needs-decision", "is_queue", is_flag=True, help="Only those that wait for `orders resolve`.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
@@ -153,7 +154,7 @@ def list_orders(console: Console, tenant: str | None, *, is_queue: bool, limit: 
     console.emit({"orders": [desk.document(order) for order in found]}, str(Table(headings, rows)))
 
 
-@orders_command.command()
+@orders_command.command(trace=Trace.NONE)
 @click.argument("tenant", type=SLUG)
 @click.argument("order", metavar="ID", type=ORDER)
 @pass_console

@@ -18,6 +18,7 @@ from chalicelib.panels import DIALECTS
 from chalicelib.ports import SECOND, Clock
 from chalicelib.settings import Settings
 from chalicelib.upstream import check_url
+from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
 from cli.keys import SLOT_TIME, Question, prove, read_key, store
 from cli.options import (
@@ -179,7 +180,7 @@ def _sync(console: Console, provider: Provider) -> int:
     return report.total
 
 
-@providers_command.command("list")
+@providers_command.command("list", trace=Trace.NONE)
 @pass_console
 def list_all(console: Console) -> None:
     """List all providers."""
@@ -194,7 +195,7 @@ def list_all(console: Console) -> None:
     )
 
 
-@providers_command.command()
+@providers_command.command(trace=Trace.NONE)
 @click.argument("provider", metavar="ID", type=SLUG)
 @pass_console
 def show(console: Console, provider: str) -> None:
@@ -241,7 +242,7 @@ def enable(console: Console, provider: str) -> None:
     _save(console, replace(console.registry.provider(provider), enabled=True))
 
 
-@providers_command.command()
+@providers_command.command(trace=Trace.NONE)
 @click.argument("provider", metavar="ID", type=SLUG)
 @pass_console
 def check(console: Console, provider: str) -> None:

@@ -19,7 +19,7 @@ import psutil
 
 from chalicelib.settings import LOCAL_STAGE
 from cli.console import Aws, Failure
-from cli.deployment import ROOT, deploy
+from cli.deployment import ROOT, Record, deploy, unrecorded
 
 Progress = Callable[[str], None]
 
@@ -128,15 +128,20 @@ class LocalSystem:
         processes = State.load(self._state_file).processes
         return [name for name in ("emulator", "sandbox") if name not in processes or not processes[name].process()]
 
-    def up(self, progress: Progress) -> Facts:
-        """Start everything, unless it runs already; after a failure nothing is left running."""
+    def up(self, progress: Progress, record: Record = unrecorded) -> Facts:
+        """Start everything, unless it runs already; after a failure nothing is left running.
+
+        Args:
+            progress: told what takes time.
+            record: records the start in the journal; see `deploy`.
+        """
         with self._locked():
             running = self.status()
             if running is not None:
                 return running
             self._stop(progress)
             try:
-                return self._start(progress)
+                return self._start(progress, record)
             except BaseException:
                 self._stop(progress)
                 raise
@@ -159,10 +164,11 @@ class LocalSystem:
 
     # --- Starting ---------------------------------------------------------------------------------------------------
 
-    def _start(self, progress: Progress) -> Facts:
+    def _start(self, progress: Progress, record: Record) -> Facts:
         progress("Starting the emulated AWS …")
         endpoint = f"http://127.0.0.1:{self._start_emulator()}"
-        api_url = deploy(Aws.emulated(endpoint), LOCAL_STAGE, progress, root=self.root).api_url
+        aws = Aws.emulated(endpoint)
+        api_url = deploy(aws, LOCAL_STAGE, progress, record=record, root=self.root).api_url
         progress("Starting the sandbox panels …")
         sandbox_url = f"http://127.0.0.1:{self._start_sandbox()}"
         state = State.load(self._state_file)

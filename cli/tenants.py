@@ -9,6 +9,7 @@ import click
 
 from chalicelib import money
 from chalicelib.model import Funding, Ids, Tenant
+from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import (
     DEDUPE,
@@ -132,7 +133,7 @@ def _save(console: Console, tenant: Tenant) -> None:
     console.emit(shown, _lines(shown))
 
 
-@tenants_command.command("list")
+@tenants_command.command("list", trace=Trace.NONE)
 @pass_console
 def list_all(console: Console) -> None:
     """List all tenants."""
@@ -165,7 +166,7 @@ def _listed(names: frozenset[Any] | None) -> list[Any] | None:
     return None if names is None else sorted(names)
 
 
-@tenants_command.command()
+@tenants_command.command(trace=Trace.NONE)
 @click.argument("tenant", metavar="ID", type=SLUG)
 @pass_console
 def show(console: Console, tenant: str) -> None:

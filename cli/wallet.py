@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from chalicelib import money
+from cli.acts import Trace
 from cli.console import Console, Group, pass_console
 from cli.options import AMOUNT, REFERENCE, SLUG, Table, facts, moment
 
@@ -19,7 +20,7 @@ def wallet_command() -> None:
     """The tenants' money."""
 
 
-@wallet_command.command()
+@wallet_command.command(trace=Trace.NONE)
 @click.argument("tenant", type=SLUG)
 @pass_console
 def show(console: Console, tenant: str) -> None:
@@ -46,7 +47,7 @@ def credit(console: Console, tenant: str, amount: int, reference: str) -> None:
     )
 
 
-@wallet_command.command()
+@wallet_command.command(trace=Trace.NONE)
 @click.argument("tenant", type=SLUG)
 @pass_console
 def ledger(console: Console, tenant: str) -> None:

@@ -27,5 +27,7 @@ pk                sk                                item
 ``P#<provider>``  ``BOUND#<order>``                 which of our orders a provider's order (20 digits) belongs to
 ``P#<provider>``  ``OPEN#<time>#<tenant>#<id>``     an order whose purchase is not known, or that came late
 ``P#<provider>``  ``MARK#<time>``                   what the account stood at (`ports.Mark`), for a week
+``AUDIT``         ``HEAD``                          number and hash of the journal's last record (`cli.journal`)
+``AUDIT``         ``RECORD#<number>``               one act of an operator, or its outcome: a text and its SHA-256
 ================  ================================  ==================================================================
 """

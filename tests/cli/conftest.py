@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ import simplejson
 from cli.console import Aws, Console, run
 from cli.main import panelgate
 from sandbox.server import Sandbox
-from tests.conftest import table_schema
+from tests.conftest import aws_client, table_schema
 
 STAGE = "local"
+AUDIT_LOG = f"/panelgate/{STAGE}/audit"
 CLIENT_KEY = re.compile(r"pg_live_[A-Za-z0-9_-]+")
 
 
@@ -96,13 +98,36 @@ def stage(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
     dynamodb = aws.session.client("dynamodb", endpoint_url=aws.endpoint)
     secrets = aws.session.client("secretsmanager", endpoint_url=aws.endpoint)
     dynamodb.create_table(TableName=f"panelgate-{STAGE}", **table_schema())
+    logs = aws.session.client("logs", endpoint_url=aws.endpoint)
+    logs.create_log_group(logGroupName=AUDIT_LOG)
     monkeypatch.setattr(Console, "aws", property(lambda _console: aws))
     monkeypatch.setenv("PANELGATE_STAGE", STAGE)
     yield Console()
     dynamodb.delete_table(TableName=f"panelgate-{STAGE}")
+    with contextlib.suppress(logs.exceptions.ResourceNotFoundException):  # a test may have taken it away
+        logs.delete_log_group(logGroupName=AUDIT_LOG)
     for secret in secrets.list_secrets(IncludePlannedDeletion=True)["SecretList"]:
         if secret["Name"].startswith(f"panelgate/{STAGE}/"):
             secrets.delete_secret(SecretId=secret["Name"], ForceDeleteWithoutRecovery=True)
+
+
+@pytest.fixture
+def installed(emulator: str, stage_name: str) -> Iterator[dict[str, str]]:
+    """Return the environment in which the program itself works on an empty stage, as in an operator's account."""
+    dynamodb, logs = aws_client("dynamodb", emulator), aws_client("logs", emulator)
+    audit_log = f"/panelgate/{stage_name}/audit"
+    dynamodb.create_table(TableName=f"panelgate-{stage_name}", **table_schema())
+    logs.create_log_group(logGroupName=audit_log)
+    yield {
+        "PATH": os.environ["PATH"],
+        "AWS_ENDPOINT_URL": emulator,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "PANELGATE_STAGE": stage_name,
+    }
+    dynamodb.delete_table(TableName=f"panelgate-{stage_name}")
+    logs.delete_log_group(logGroupName=audit_log)
 
 
 @pytest.fixture

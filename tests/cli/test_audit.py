@@ -24,14 +24,25 @@ def spoil_wallet(stage: Console, tenant: str) -> None:
 def test_a_stage_that_is_right(shell: Shell, order: int) -> None:
     del order
     shell.ok("tenants", "create", "beta")
-    assert shell.ok("audit", "verify") == {"tenants": ["acme", "beta"], "in_motion": []}
-    assert shell.ok("audit", "verify", "--tenant", "acme") == {"tenants": ["acme"], "in_motion": []}
+    everything = shell.ok("audit", "verify")
+    journal = everything.pop("journal")
+    assert everything == {"tenants": ["acme", "beta"], "in_motion": []}
+    assert shell.ok("audit", "verify", "--tenant", "acme") == {
+        "tenants": ["acme"],
+        "in_motion": [],
+        "journal": journal,
+    }
     outcome = shell("audit", "verify")
-    assert (outcome.code, outcome.out, outcome.err) == (0, "All records of acme, beta are right.\n", "")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines() == [
+        "All records of acme, beta are right.",
+        f"All 10 records of the journal are as they were written, up to {journal['hash']}.",
+    ]
 
 
 def test_a_stage_with_nobody(shell: Shell) -> None:
-    assert shell.ok("audit", "verify") == {"tenants": [], "in_motion": []}
+    verified = shell.ok("audit", "verify")
+    assert (verified["tenants"], verified["in_motion"], verified["journal"]["records"]) == ([], [], 0)
 
 
 def test_a_micro_too_much_is_named_with_both_figures(shell: Shell, stage: Console, order: int) -> None:
@@ -71,7 +82,7 @@ def test_what_never_rests_is_told_of_and_is_no_failure(
         yield Finding(f"T#{acme}", "WALLET", "it was written whenever it was looked at", in_motion=True)
 
     monkeypatch.setattr("cli.audit.findings", restless)
-    assert shell.ok("audit", "verify") == {"tenants": ["acme"], "in_motion": ["T#acme WALLET"]}
+    assert shell.ok("audit", "verify")["in_motion"] == ["T#acme WALLET"]
     assert "Not seen at rest: T#acme WALLET" in shell("audit", "verify").out
 
 
@@ -79,6 +90,8 @@ def test_a_tenant_that_is_not_there(shell: Shell) -> None:
     assert shell.failure("audit", "verify", "--tenant", "nobody") == "There is no tenant nobody."
 
 
-@pytest.mark.parametrize("arguments", ["audit", "audit verify acme", "audit verify --tenant A!"])
+@pytest.mark.parametrize(
+    "arguments", ["audit verify acme", "audit verify --tenant A!", "audit --since x", "audit --tenant acme verify"]
+)
 def test_wrong_use(shell: Shell, arguments: str) -> None:
     shell.misuse(*arguments.split())

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Shell
-from tests.conftest import aws_client, table_schema
 
 POSITIONS = [
     ("--json", "--stage", "local", "tenants", "list"),
@@ -101,23 +100,13 @@ def test_an_unconfigured_aws_is_told_at_once() -> None:
     assert "--stage local" in error()
 
 
-def test_the_program_itself(emulator: str, stage_name: str) -> None:
+def test_the_program_itself(installed: dict[str, str]) -> None:
     """Over the ordinary configuration of AWS, as in an operator's account."""
-    dynamodb = aws_client("dynamodb", emulator)
-    dynamodb.create_table(TableName=f"panelgate-{stage_name}", **table_schema())
-    environment = {
-        "PATH": os.environ["PATH"],
-        "AWS_ENDPOINT_URL": emulator,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "PANELGATE_STAGE": stage_name,
-    }
 
     def panelgate(*arguments: str) -> "subprocess.CompletedProcess[str]":
         program = Path(sys.executable).with_name("panelgate")
         return subprocess.run(  # noqa: S603
-            [program, *arguments], env=environment, input="", capture_output=True, text=True, check=False, timeout=60
+            [program, *arguments], env=installed, input="", capture_output=True, text=True, check=False, timeout=60
         )
 
     created = panelgate("tenants", "create", "acme", "--json")
@@ -127,4 +116,3 @@ def test_the_program_itself(emulator: str, stage_name: str) -> None:
     twice = panelgate("tenants", "create", "acme", "--json")
     assert (twice.returncode, json.loads(twice.stdout)) == (1, {"error": "There is a tenant acme already."})
     assert panelgate("tenants", "create").returncode == 2
-    dynamodb.delete_table(TableName=f"panelgate-{stage_name}")

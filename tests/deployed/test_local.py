@@ -109,6 +109,8 @@ def test_its_life(local: LocalCommand) -> None:
     money = ask(facts, action="balance")
     assert float(money["balance"]) < 100
 
+    assert _acts(local) == [("local up", "done")]
+
     again = local.run("up", "--detach", "--json")
     assert json.loads(again.stdout) == facts
     assert "running already" in again.stderr
@@ -123,11 +125,24 @@ def test_its_life(local: LocalCommand) -> None:
 
     warm = local.json("up", "--detach")
     assert warm["demo_key"] == facts["demo_key"]
+    assert _acts(local) == [("local up", "done")] * 2
     assert ask(warm, action="balance") == money
     assert ask(warm, action="status", order=number)["status"] in {"Pending", "Processing", "In progress", "Completed"}
 
     assert local.json("down", "--erase") == {"running": False, "erased": True}
     assert not local.folder.exists()
+
+
+def _acts(local: LocalCommand) -> list[tuple[str, str]]:
+    """Return what the journal says was done; a start that found everything running did nothing."""
+    told = subprocess.run(  # noqa: S603 - ours
+        [PANELGATE, "--stage", "local", "audit", "--json"],
+        env={**os.environ, "PANELGATE_LOCAL_DIR": str(local.folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [(act["act"], act["outcome"]) for act in json.loads(told.stdout)["acts"]]
 
 
 def _assert_on_loopback_only(local: LocalCommand) -> None:

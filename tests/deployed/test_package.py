@@ -168,8 +168,10 @@ def test_nothing_deletes_what_is_stored(data: dict[str, Any]) -> None:
 
 def test_logs_end_some_day_and_every_function_writes_to_one(data: dict[str, Any], template: dict[str, Any]) -> None:
     logs = [found["Properties"] for found in data["Resources"].values() if found["Type"] == "AWS::Logs::LogGroup"]
-    assert len(logs) == 2
-    assert all(0 < log["RetentionInDays"] <= 365 for log in logs)
+    assert len(logs) == 3
+    audit = [log for log in logs if "audit" in str(log["LogGroupName"])]
+    assert [log.get("RetentionInDays") for log in audit] == [None], "anchors are kept for ever"
+    assert all(0 < log["RetentionInDays"] <= 365 for log in logs if log not in audit)
     names = [log["LogGroupName"] for log in logs]
     shared = template["Globals"]["Function"]["LoggingConfig"]["LogGroup"]
     assert shared in names

@@ -1,0 +1,225 @@
+"""The operator's acts: recorded in the journal before they take effect, with who, from where and what.
+
+Every command is an act unless it says that it is none (`Trace`), so that a new one cannot be forgotten. An act whose
+record cannot be written is not done. What became of it is a second record; an act without one was broken off.
+"""
+
+import functools
+import getpass
+import re
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.errors import PanelgateError
+from chalicelib.keys import REDACTED
+from chalicelib.settings import VERSION
+from cli.journal import NO_SUCH, Journal
+
+if TYPE_CHECKING:
+    from cli.chain import Record
+    from cli.console import Aws, Console
+
+ACT, OUTCOME = "act", "outcome"
+TYPED = "cli.acts.typed"
+"""Under this name a context keeps its options and arguments as they were typed."""
+MAX_TEXT = 2000
+"""Characters of one argument that are kept."""
+# Our own keys, should somebody have typed one where a name belongs, and what a URL may hold beside its place.
+_OUR_KEYS = re.compile(r"pg(?:_live|_test|b)_\S+")
+_SECRET_PART = re.compile(r"(?<=://)[^/?#\s]*@|(?<=[?#])\S+")
+
+
+class Trace(Enum):
+    """What a command leaves in the journal."""
+
+    ACT = auto()
+    """A record before it begins."""
+    OWN = auto()
+    """A record that it writes itself, as soon as there is a journal: it puts the journal in place."""
+    NONE = auto()
+    """Nothing, for it changes nothing of a stage."""
+
+
+def redacted(value: object) -> object:
+    """Return an argument as the journal may keep it."""
+    match value:
+        case None | bool() | int():
+            return value
+        case Mapping():
+            return {str(name): redacted(inner) for name, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [redacted(inner) for inner in value]
+        case _:
+            text = _OUR_KEYS.sub(REDACTED, _SECRET_PART.sub(REDACTED, str(value)))
+            return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+
+
+@dataclass
+class Act:
+    """One run of a command that changes something."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    record: "Record | None" = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, context: click.Context) -> "Act":
+        """Return the act that a command line asks for, in the words that were typed, and with the defaults' words."""
+        typed = context.meta[TYPED]
+        chosen = {
+            param.name: typed[param.name] if param.name in typed else param.get_default(context)
+            for param in context.command.params
+            if param.name
+        }
+        given = {name: value for name, value in chosen.items() if isinstance(value, str | bool | int | list | tuple)}
+        return cls(context.command_path.partition(" ")[2], given)
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant that it is about, if it is about one."""
+        if "client" in self.arguments:  # a client's id begins with its tenant's
+            return str(self.arguments["client"]).rpartition(".")[0] or None
+        return self.arguments.get("tenant")
+
+    def begin(self, console: "Console") -> None:
+        """Record that it is about to be done.
+
+        Raises:
+            Exception: whatever keeps it from being recorded.
+        """
+        self.record = console.journal.append(
+            {
+                "kind": ACT,
+                "at": now(),
+                "act": self.name,
+                "tenant": redacted(self.tenant),
+                "arguments": redacted(self.arguments),
+                "stage": console.stage,
+                "who": identity(console.aws),
+                "from": origin(console.aws),
+                "version": VERSION,
+            }
+        )
+
+    def begin_if_possible(self, console: "Console") -> bool:
+        """Record that it is about to be done, unless the stage has no journal yet; return whether it was recorded."""
+        try:
+            self.begin(console)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != NO_SUCH:
+                raise
+            return False
+        return True
+
+    def end(self, console: "Console", error: BaseException | None) -> None:
+        """Record what became of it, if its beginning was recorded; it has been done, so a failure is told only."""
+        if self.record is None:
+            return
+        record, self.record = self.record, None
+        content = {
+            "kind": OUTCOME,
+            "at": now(),
+            "of": record.number,
+            **outcome(error),
+            "facts": redacted(self.facts),
+        }
+        try:
+            console.journal.append(content)
+        except (PanelgateError, ClientError, BotoCoreError) as failure:
+            console.progress(f"The outcome of {self.name} could not be recorded ({type(failure).__name__}).")
+
+
+def outcome(error: BaseException | None) -> dict[str, object]:
+    """Return how a run ended. Only sentences that were made for people are kept: another text may quote a secret."""
+    match error:
+        case None | click.exceptions.Exit(exit_code=0):
+            return {"outcome": "done"}
+        case click.Abort() | KeyboardInterrupt():
+            return {"outcome": "interrupted"}
+        case click.ClickException():
+            return {"outcome": "failed", "reason": redacted(error.format_message())}
+        case PanelgateError():
+            return {"outcome": "failed", "reason": redacted(str(error))}
+        case ClientError():
+            code = error.response["Error"].get("Code")
+            return {"outcome": "failed", "reason": f"AWS refused {error.operation_name}: {code}"}
+    return {"outcome": "failed", "reason": type(error).__name__}
+
+
+@contextmanager
+def watched(console: "Console", act: Act) -> Iterator[None]:
+    """Record an act's outcome when its command has ended."""
+    try:
+        yield
+    except BaseException as error:
+        act.end(console, error)
+        raise
+    act.end(console, None)
+
+
+def now() -> str:
+    """Return the time as RFC 3339."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# --- Who, and from where ----------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def identity(aws: "Aws") -> dict[str, str]:
+    """Return whom AWS takes this command for."""
+    caller = aws.session.client("sts", endpoint_url=aws.endpoint).get_caller_identity()
+    return {"arn": caller["Arn"], "account": caller["Account"]}
+
+
+@functools.cache
+def origin(aws: "Aws") -> dict[str, str | None]:
+    """Return where this command runs: the machine's name, its address on the way to AWS, the user."""
+    return {"host": socket.gethostname(), "address": _address(aws), "user": _user()}
+
+
+def _address(aws: "Aws") -> str | None:
+    """Return this machine's address on the way to AWS. Nothing is sent to learn it."""
+    place = urlsplit(aws.session.client("dynamodb", endpoint_url=aws.endpoint).meta.endpoint_url)
+    try:
+        host, port = socket.getaddrinfo(place.hostname, place.port or 443, type=socket.SOCK_DGRAM)[0][4][:2]
+        family = socket.AF_INET6 if ":" in str(host) else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, port))
+            return str(probe.getsockname()[0])
+    except OSError:  # no name or no way; AWS may still be reached through a proxy
+        return None
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return None
+
+
+# --- Reading them back ------------------------------------------------------------------------------------------------
+
+
+def acts(journal: Journal) -> Iterable[dict[str, Any]]:
+    """Return all acts, oldest first, each with its outcome: `done`, `failed`, `interrupted`, or None."""
+    found: dict[int, dict[str, Any]] = {}
+    for record in journal.records():
+        content = record.content
+        if content["kind"] == ACT:
+            shown = {name: content[name] for name in ("record", "at", "act", "tenant", "arguments", "who", "from")}
+            found[record.number] = {**shown, "outcome": None, "ended_at": None, "reason": None, "facts": {}}
+        elif content["of"] in found:
+            told = {name: content.get(name) for name in ("outcome", "reason", "facts")}
+            found[content["of"]] |= {**told, "ended_at": content["at"]}
+    return found.values()

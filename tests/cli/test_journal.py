@@ -1,0 +1,370 @@
+"""The journal's chain: nobody changes what has been recorded without `audit verify` naming the first bad record."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chalicelib.aws.table import Item
+from cli.chain import Head, Record, sort_key
+from cli.console import Aws, Console
+from cli.journal import STREAM, Anchor, Journal
+from tests.cli.conftest import AUDIT_LOG, Shell
+
+RECORDS = 12
+
+
+@pytest.fixture
+def journal(shell: Shell, stage: Console) -> Journal:
+    """Return a journal with six acts and their outcomes, whose verifier does not wait."""
+    for name in ("acme", "beta", "gamma"):
+        shell.ok("tenants", "create", name)
+        shell.ok("wallet", "credit", name, "5", "--reference", "start")
+    assert verified(shell) == RECORDS
+    return impatient(stage)
+
+
+def impatient(console: Console) -> Journal:
+    table = console.journal.table
+    clock = replace(table.clock, sleep=lambda _seconds: None)
+    return replace(console.journal, table=replace(table, clock=clock))
+
+
+def verified(shell: Shell) -> int:
+    return int(shell.ok("audit", "verify")["journal"]["records"])
+
+
+def stored(journal: Journal) -> list[Item]:
+    return list(journal.table.query("AUDIT", "RECORD#"))
+
+
+def fault(journal: Journal) -> str:
+    found = journal.verify().fault
+    assert found is not None
+    return str(found)
+
+
+def put(journal: Journal, *records: Record) -> None:
+    journal.table.put_many(
+        [{"pk": "AUDIT", "sk": sort_key(one.number), "text": one.text, "hash": one.hash} for one in records]
+    )
+
+
+def put_head(journal: Journal, head: Head) -> None:
+    journal.table.put_many([{"pk": "AUDIT", "sk": "HEAD", "number": head.number, "hash": head.hash}])
+
+
+def drop(journal: Journal, *numbers: int) -> None:
+    journal.table.delete_many([("AUDIT", sort_key(number)) for number in numbers])
+
+
+def chained(head: Head, count: int) -> list[Record]:
+    """Return a chain that is right in itself."""
+    made: list[Record] = []
+    for n in range(count):
+        made.append(Record.after(made[-1].head if made else head, {"kind": "act", "act": f"something else {n}"}))
+    return made
+
+
+def tail(journal: Journal, number: int) -> list[Record]:
+    """Return the records from a number on."""
+    return [one for one in journal.records() if one.number >= number]
+
+
+# -- tampering: what somebody does, and the record that is named -----------------------------------------------------
+
+Tamper = Callable[[Journal], None]
+TAMPERS: dict[str, tuple[Tamper, int, str]] = {}
+
+
+def tamper(number: int, sentence: str) -> Callable[[Tamper], Tamper]:
+    def register(act: Tamper) -> Tamper:
+        TAMPERS[act.__name__] = act, number, sentence
+        return act
+
+    return register
+
+
+@tamper(5, "edited")
+def a_text_is_edited(journal: Journal) -> None:
+    item = stored(journal)[4]
+    journal.table.put_many([{**item, "text": item["text"].replace("beta", "zeta")}])
+
+
+@tamper(5, "edited")
+def a_hash_is_edited(journal: Journal) -> None:
+    item = stored(journal)[4]
+    journal.table.put_many([{**item, "hash": "0" * 64}])
+
+
+@tamper(5, "anchored")
+def a_record_is_edited_with_its_hash(journal: Journal) -> None:
+    before = tail(journal, 4)[0].head
+    put(journal, Record.after(before, {"kind": "act", "act": "something else"}))
+
+
+@tamper(5, "is missing: the next one is RECORD#000000000006")
+def a_record_is_deleted(journal: Journal) -> None:
+    drop(journal, 5)
+
+
+@tamper(1, "is missing: the next one is RECORD#000000000002")
+def the_first_record_is_deleted(journal: Journal) -> None:
+    drop(journal, 1)
+
+
+@tamper(4, "is missing: the next one is RECORD#000000000007")
+def some_records_are_deleted(journal: Journal) -> None:
+    drop(journal, 4, 5, 6)
+
+
+@tamper(3, "holds record 5: they were reordered")
+def two_records_change_places(journal: Journal) -> None:
+    third, fifth = tail(journal, 3)[0], tail(journal, 5)[0]
+    put(journal, replace(third, number=5), replace(fifth, number=3))
+
+
+@tamper(3, "rewritten from here on, or forked")
+def two_records_change_places_with_their_numbers_and_hashes(journal: Journal) -> None:
+    third, fourth = (_said(one) for one in tail(journal, 3)[:2])
+    first = Record.after(tail(journal, 2)[0].head, fourth)
+    put(journal, first, Record.after(first.head, third))
+
+
+def _said(record: Record) -> dict[str, Any]:
+    return {name: value for name, value in record.content.items() if name not in ("record", "previous")}
+
+
+@tamper(5, "does not follow")
+def a_record_follows_another_one(journal: Journal) -> None:
+    put(journal, Record.after(Head(4, "0" * 64), {"kind": "act"}))
+
+
+@tamper(11, "is missing: records up to 12 were anchored")
+def the_end_is_cut_off(journal: Journal) -> None:
+    drop(journal, 11, 12)
+    put_head(journal, tail(journal, 10)[0].head)
+
+
+@tamper(12, "is missing")
+def the_last_record_is_deleted_and_the_head_is_not(journal: Journal) -> None:
+    drop(journal, 12)
+
+
+@tamper(1, "is missing: records up to 12 were anchored")
+def everything_is_deleted(journal: Journal) -> None:
+    drop(journal, *range(1, RECORDS + 1))
+    journal.table.delete_many([("AUDIT", "HEAD")])
+
+
+@tamper(7, "rewritten from here on, or forked")
+def the_end_is_written_anew(journal: Journal) -> None:
+    forged = chained(tail(journal, 6)[0].head, 6)
+    put(journal, *forged)
+    put_head(journal, forged[-1].head)
+
+
+@tamper(1, "rewritten from here on, or forked")
+def the_whole_chain_is_written_anew(journal: Journal) -> None:
+    forged = chained(Head.of_empty("local"), RECORDS)
+    put(journal, *forged)
+    put_head(journal, forged[-1].head)
+
+
+@tamper(1, "rewritten from here on, or forked")
+def a_longer_chain_takes_its_place(journal: Journal) -> None:
+    forged = chained(Head.of_empty("local"), 20)
+    put(journal, *forged)
+    put_head(journal, forged[-1].head)
+    anchor(journal, *forged)  # a log group takes new entries, and gives none up
+
+
+@tamper(8, "forked")
+def two_records_were_anchored_as_one(journal: Journal) -> None:
+    anchor(journal, replace(tail(journal, 8)[0], hash="f" * 64))
+
+
+@tamper(13, "no anchor")
+def a_record_is_added(journal: Journal) -> None:
+    forged = chained(journal.head(), 1)
+    put(journal, *forged)
+    put_head(journal, forged[-1].head)
+
+
+@tamper(1, "does not follow")
+def another_stages_journal_takes_its_place(journal: Journal) -> None:
+    forget_anchors(journal)
+    forged = chained(Head.of_empty("production"), 3)
+    drop(journal, *range(1, RECORDS + 1))
+    put(journal, *forged)
+    put_head(journal, forged[-1].head)
+    anchor(journal, *forged)
+
+
+@tamper(1, "no anchor")
+def the_anchors_are_gone(journal: Journal) -> None:
+    forget_anchors(journal)
+
+
+def forget_anchors(journal: Journal) -> None:
+    journal.anchor.client.delete_log_stream(logGroupName=AUDIT_LOG, logStreamName=STREAM)
+
+
+def anchor(journal: Journal, *records: Record) -> None:
+    journal.anchor.prepare()
+    for record in records:
+        journal.anchor.write(record, journal.table.clock.now())
+
+
+@pytest.mark.parametrize("name", TAMPERS)
+def test_tampering_is_found_and_the_first_bad_record_named(journal: Journal, name: str) -> None:
+    act, number, sentence = TAMPERS[name]
+    act(journal)
+    told = fault(journal)
+    assert told.startswith(f"AUDIT {sort_key(number)}: it")
+    assert sentence in told
+
+
+def test_the_head_is_a_record_too(journal: Journal) -> None:
+    put_head(journal, tail(journal, 4)[0].head)
+    assert fault(journal) == "AUDIT HEAD: it does not name the last record, RECORD#000000000012"
+    put_head(journal, Head(RECORDS, "0" * 64))
+    assert fault(journal) == "AUDIT RECORD#000000000012: it is not the record that the journal's head names"
+    put_head(journal, Head(RECORDS + 2, "0" * 64))
+    assert fault(journal) == "AUDIT RECORD#000000000013: it is missing: the journal's head names record 14"
+
+
+def test_what_is_no_record_is_named(journal: Journal) -> None:
+    journal.table.put_many([{"pk": "AUDIT", "sk": "RECORD#000000000003b", "text": "{}", "hash": ""}])
+    assert fault(journal) == "AUDIT RECORD#000000000003b: it is no record of the journal"
+
+
+def test_an_entry_that_is_no_anchor_is_told_of(journal: Journal) -> None:
+    journal.anchor.client.put_log_events(
+        logGroupName=AUDIT_LOG,
+        logStreamName=STREAM,
+        logEvents=[{"timestamp": journal.table.clock.now() // 1000, "message": "hello"}],
+    )
+    assert "an entry that is no anchor" in fault(journal)
+
+
+def test_verify_exits_with_1_and_the_sentence(shell: Shell, journal: Journal) -> None:
+    a_text_is_edited(journal)
+    sentence = "AUDIT RECORD#000000000005: it was edited: its text does not have its hash."
+    assert shell.failure("audit", "verify") == sentence
+    assert shell("audit", "verify").code == 1
+    assert shell.failure("audit", "verify", "--tenant", "acme") == sentence
+
+
+def test_a_damaged_journal_takes_no_acts(shell: Shell, journal: Journal) -> None:
+    journal.table.delete_many([("AUDIT", "HEAD")])
+    before = list(journal.table.query("TENANTS"))
+    assert "the journal is damaged" in shell.failure("tenants", "create", "delta").lower()
+    assert list(journal.table.query("TENANTS")) == before
+
+
+# -- acts of several operators at once ---------------------------------------------------------------------------------
+
+
+def test_acts_of_many_at_once_are_one_chain(stage: Console, aws: Aws) -> None:
+    operators, each = 8, 6
+    failures: list[BaseException] = []
+
+    def operate(name: int) -> None:
+        journal = replace(Console(stage.stage).journal, anchor=replace(stage.journal.anchor, client=_logs(aws)))
+        try:
+            for n in range(each):
+                journal.append({"kind": "act", "operator": name, "n": n})
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=operate, args=(name,)) for name in range(operators)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    walk = stage.journal.verify()
+    assert (walk.fault, walk.unanchored, walk.end.number) == (None, [], operators * each)
+    contents = [one.content for one in stage.journal.records()]
+    assert sorted((one["operator"], one["n"]) for one in contents) == [
+        (name, n) for name in range(operators) for n in range(each)
+    ]
+    for name in range(operators):
+        assert [one["n"] for one in contents if one["operator"] == name] == list(range(each))
+
+
+def _logs(aws: Aws) -> Any:
+    return aws.session.client("logs", endpoint_url=aws.endpoint)
+
+
+def test_verifying_while_others_act(stage: Console) -> None:
+    done = threading.Event()
+
+    def operate() -> None:
+        while not done.is_set():
+            stage.journal.append({"kind": "act", "act": "x"})
+
+    stage.journal.append({"kind": "act", "act": "x"})
+    thread = threading.Thread(target=operate)
+    thread.start()
+    try:
+        for _ in range(6):
+            assert Console(stage.stage).journal.verify().fault is None
+    finally:
+        done.set()
+        thread.join()
+
+
+# -- crashes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_crash_between_the_record_and_its_anchor(shell: Shell, journal: Journal, stage: Console) -> None:
+    """Nothing was done then. Verifying says so until the operator has answered for the record."""
+    journal._append({"kind": "act", "act": "tenants create"})  # noqa: SLF001 - half of what a run does
+    assert "no anchor" in fault(journal)
+    shell.ok("tenants", "suspend", "acme")  # later records do not hide it
+    assert fault(journal).startswith("AUDIT RECORD#000000000013: it has no anchor")
+    assert "there is nothing to answer for" in shell.failure("audit", "accept", "12")
+    assert shell.failure("audit", "accept", "99") == "There is no record 99."
+    shell.ok("audit", "accept", "13")
+    assert shell.ok("audit", "verify")["journal"]["accepted"] == [13]
+    assert stage.journal.head().number == 21
+
+
+def test_nobody_answers_for_a_record_that_is_yet_to_come(shell: Shell, journal: Journal) -> None:
+    shell.failure("audit", "accept", "15")
+    journal._append({"kind": "act", "act": "tenants create"})  # noqa: SLF001 - likewise
+    assert fault(journal).startswith("AUDIT RECORD#000000000015: it has no anchor")
+
+
+def test_a_lost_reply_records_once(journal: Journal) -> None:
+    """The transaction is asked for again under a new token, as after AWS has forgotten the old one."""
+    head = journal.head()
+    record = Record.after(head, {"kind": "act"})
+    assert journal._is_stored(record, head)  # noqa: SLF001 - what a try does
+    assert journal._is_stored(record, head)  # noqa: SLF001 - likewise
+    assert not journal._is_stored(Record.after(head, {"kind": "other"}), head)  # noqa: SLF001 - likewise
+    assert journal.head() == record.head
+
+
+# -- size --------------------------------------------------------------------------------------------------------------
+
+
+def test_more_than_dynamodb_and_cloudwatch_give_at_once(stage: Console, aws: Aws) -> None:
+    """A query's page ends after 1 MB, an answer with log entries where we say."""
+    journal = replace(stage.journal, anchor=Anchor(_logs(aws), AUDIT_LOG, page=7))
+    records: list[Record] = []
+    for n in range(60):
+        head = records[-1].head if records else Head.of_empty(stage.stage)
+        records.append(Record.after(head, {"kind": "act", "act": f"{n}", "arguments": {"x": "y" * 40_000}}))
+    put(journal, *records)
+    put_head(journal, records[-1].head)
+    anchor(journal, *records)
+    walk = journal.verify()
+    assert (walk.fault, walk.end) == (None, records[-1].head)
+    assert sum(len(one.text) for one in journal.records()) > 2_000_000
+    drop(journal, 50)
+    assert fault(journal) == "AUDIT RECORD#000000000050: it is missing: the next one is RECORD#000000000051"
