@@ -11,7 +11,7 @@ from cli.console import Console, Failure, Group, pass_console
 from cli.options import ACTIONS, EXPIRY, NAME, NETWORK, OVERLAP, SLUG, SLUGS, Table, cell, duration_text, moment
 from cli.tenants import check_providers
 
-WITHOUT = {"actions": "all", "providers": "all", "allow_ip": "any", "expires": "never"}
+WITHOUT = {"actions": "all", "providers": "all", "allow_ip": "any", "expires": "never", "last_used": "never"}
 """What people read where there is no restriction."""
 
 
@@ -75,7 +75,9 @@ def list_all(console: Console, tenant: str) -> None:
         tuple(WITHOUT[name] if not value and name in WITHOUT else value for name, value in document(client).items())
         for client in found
     ]
-    headings = ("client", "name", "actions", "providers", "addresses", "created", "expires", "revoked", "keys")
+    headings = (
+        "client", "name", "actions", "providers", "addresses", "created", "expires", "last used", "revoked", "keys"
+    )  # fmt: skip
     console.emit({"clients": [document(client) for client in found]}, str(Table(headings, rows)))
 
 
@@ -87,11 +89,9 @@ def list_all(console: Console, tenant: str) -> None:
 @pass_console
 def rotate(console: Console, client: str, overlap: int) -> None:
     """Give a client a new key, and print it; the old one works on for a while."""
-    expires = console.registry.client(client).expires
-    if expires is not None and expires <= console.parts.clock.now():
-        raise Failure(f"The client {cell(client)} has expired: make another with `panelgate clients create`.")
     issued = console.registry.rotate_client(client, overlap=overlap * SECOND)
-    _emit_key(console, issued, f"The old key stops working in {duration_text(overlap)}.")
+    advice = f"The old key stops working in {duration_text(overlap)}." if overlap else "The old key works no more."
+    _emit_key(console, issued, advice)
 
 
 @clients_command.command()
@@ -114,6 +114,7 @@ def document(client: Client) -> dict[str, Any]:
         "allow_ip": list(scope.networks),
         "created": moment(client.created),
         "expires": moment(client.expires),
+        "last_used": moment(client.used),
         "revoked": client.revoked,
         "keys": list(client.keys),
     }

@@ -94,7 +94,8 @@ def change(console: Console, /, tenant: str, **given: object) -> None:
     """Change settings of a tenant; they hold from its next request on."""
     if all(value is None for value in given.values()):
         raise click.UsageError("Say what to change, for example --rate 20/s.")
-    _save(console, _changed(console, console.registry.tenant(tenant), given))
+    console.registry.set_tenant(_changed(console, console.registry.tenant(tenant), given))
+    _emit(console, console.registry.tenant(tenant))
 
 
 def _changed(console: Console, tenant: Tenant, given: Mapping[str, Any]) -> Tenant:
@@ -127,8 +128,7 @@ def check_providers(console: Console, names: tuple[str, ...]) -> None:
         raise Failure(f"There is no provider {', '.join(unknown)}. {there_are}")
 
 
-def _save(console: Console, tenant: Tenant) -> None:
-    console.registry.set_tenant(tenant)
+def _emit(console: Console, tenant: Tenant) -> None:
     shown = document(tenant)
     console.emit(shown, _lines(shown))
 
@@ -171,8 +171,7 @@ def _listed(names: frozenset[Any] | None) -> list[Any] | None:
 @pass_console
 def show(console: Console, tenant: str) -> None:
     """Print one tenant's settings."""
-    shown = document(console.registry.tenant(tenant))
-    console.emit(shown, _lines(shown))
+    _emit(console, console.registry.tenant(tenant))
 
 
 @tenants_command.command()
@@ -180,7 +179,7 @@ def show(console: Console, tenant: str) -> None:
 @pass_console
 def suspend(console: Console, tenant: str) -> None:
     """Refuse a tenant's requests from the next one on."""
-    _save(console, replace(console.registry.tenant(tenant), active=False))
+    _emit(console, console.registry.set_active(tenant, active=False))
 
 
 @tenants_command.command()
@@ -188,7 +187,7 @@ def suspend(console: Console, tenant: str) -> None:
 @pass_console
 def resume(console: Console, tenant: str) -> None:
     """Admit a suspended tenant's requests again."""
-    _save(console, replace(console.registry.tenant(tenant), active=True))
+    _emit(console, console.registry.set_active(tenant, active=True))
 
 
 def _lines(shown: Mapping[str, Any]) -> str:

@@ -81,12 +81,14 @@ def _admission(key: ClientKey, now: int, *, full: bool) -> Write:
         "#keys.#id.#digest = :digest AND #active = :true"
         " AND (attribute_not_exists(#keys.#id.#expires) OR #keys.#id.#expires > :now)"
     )
-    names = {"#keys": "keys", "#id": key.id, "#digest": "digest", "#active": "active", "#expires": "expires"}
+    of_a_key = {f"#{name}": name for name in ("digest", "expires", "used")}
+    names = {"#keys": "keys", "#id": key.id, "#active": "active", **of_a_key}
     values = {":digest": key.digest, ":true": True, ":now": now}
     return Write(
         f"T#{key.tenant}",
         "TENANT",
-        update=limits.RESTART if full else limits.ADVANCE,
+        # The item is written anyway: to know when a key was used last costs no write of its own.
+        update=f"{limits.RESTART if full else limits.ADVANCE}, #keys.#id.#used = :now",
         condition=f"{good_key} AND {limits.FULL if full else limits.FILLING}",
         names={**names, **limits.names(full=full)},
         values=values if full else {**values, ":latest": now},

@@ -3,7 +3,7 @@
 import secrets
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chalicelib.aws import limits
@@ -16,13 +16,16 @@ from chalicelib.aws.directory import (
     tenant_attributes,
 )
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
-from chalicelib.errors import PanelgateError
+from chalicelib.errors import PanelgateError, StoreBusy
 from chalicelib.keys import ClientKey, new_client_key, parse_client_key
 from chalicelib.model import MAX_PROVIDER_NUMBER, Provider, Scope, Tenant
 
 # The tenant's item, which holds them, is written on every request, and DynamoDB charges by the kilobyte.
 MAX_KEYS = 20
 _CLIENT_SUFFIX = 6
+# Neighbours may change a client's keys between a look at them and the transaction that rests on it; each time that
+# happens one of them is done, and operators are few.
+_TRIES = 20
 
 
 class Exists(PanelgateError):
@@ -39,7 +42,10 @@ class Full(PanelgateError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A program of a tenant. ``expires`` in epoch µs; ``keys`` are the ids of its keys, never the keys."""
+    """A program of a tenant; times in epoch µs. ``keys`` are the ids of its keys that may work, never the keys.
+
+    ``used`` is when one of its keys was admitted last, None if none ever was.
+    """
 
     id: str
     tenant: str
@@ -49,6 +55,7 @@ class Client:
     expires: int | None = None
     revoked: bool = False
     keys: tuple[str, ...] = ()
+    used: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +196,13 @@ class Registry:
     def set_tenant(self, changed: Tenant) -> None:
         """Store a tenant's changed settings. A changed limit starts with nothing to spend.
 
+        Whether it is active stays as it is stored: settings that were read before a suspension must not end it.
+
         Raises:
             Missing: there is none of this name.
         """
         old = self.tenant(changed.id)
-        attributes = tenant_attributes(changed)
+        attributes = {name: value for name, value in tenant_attributes(changed).items() if name != "active"}
         if (old.interval, old.burst) != (changed.interval, changed.burst):
             attributes |= limits.empty_bucket(changed.interval, changed.burst, self._table.clock.now())
         given = {name: value for name, value in attributes.items() if value is not None}
@@ -214,12 +223,35 @@ class Registry:
         ]
         self._table.transact(writes)
 
+    def set_active(self, tenant_id: str, *, active: bool) -> Tenant:
+        """Resume or suspend a tenant, from its next request on, and return it as it is then.
+
+        Raises:
+            Missing: there is none of this name.
+        """
+        write = Write(
+            f"T#{tenant_id}",
+            "TENANT",
+            update="SET #active = :active",
+            condition="attribute_exists(pk)",
+            names={"#active": "active"},
+            values={":active": active},
+        )
+        try:
+            return tenant(self._table.write(write))
+        except ConditionFailed:
+            raise Missing(f"there is no tenant {tenant_id}") from None
+
     # -- clients ---------------------------------------------------------------------------------------------------
 
     def clients(self, tenant_id: str) -> list[Client]:
-        """Return a tenant's clients, revoked ones too."""
-        self.tenant(tenant_id)
-        return [_client(item) for item in self._table.query(f"T#{tenant_id}", "CLIENT#")]
+        """Return a tenant's clients, revoked ones too.
+
+        Raises:
+            Missing: there is no such tenant.
+        """
+        stored, now = self._tenant_item(tenant_id)["keys"], self._table.clock.now()
+        return [_as_used(_client(item), stored, now) for item in self._table.query(f"T#{tenant_id}", "CLIENT#")]
 
     def client(self, client_id: str) -> Client:
         """Return one client; its id begins with its tenant's.
@@ -256,11 +288,9 @@ class Registry:
             Missing: there is no such tenant.
             Full: the tenant has 20 keys already.
         """
-        self.tenant(tenant_id)
         alphabet = string.ascii_lowercase + string.digits
         client_id = f"{tenant_id}." + "".join(secrets.choice(alphabet) for _ in range(_CLIENT_SUFFIX))
-        key, text = _new_key(tenant_id)
-        client = Client(
+        draft = Client(
             id=client_id,
             tenant=tenant_id,
             name=name,
@@ -272,69 +302,110 @@ class Registry:
             ),
             created=self._table.clock.now(),
             expires=expires,
-            keys=(key.id,),
         )
-        writes = [_add_key(client, key), Write(*_client_key(client), put=_client_item(client))]
-        self._grant(tenant_id, writes)
-        return IssuedKey(client, text)
+        for _ in range(_TRIES):
+            stored, now = self._tenant_item(tenant_id)["keys"], self._table.clock.now()
+            key, text = _new_key(tenant_id)
+            client = replace(draft, keys=(key.id,))
+            change = _KeyChange(
+                tenant_id, add={key.id: _stored_key(client, key)}, drop=_to_drop(stored, now, client_id)
+            )
+            made = Write(*_client_key(client), put=_client_item(client), condition="attribute_not_exists(pk)")
+            if self._apply(stored, change, made):
+                return IssuedKey(client, text)
+        raise StoreBusy("the keys kept changing")
 
     def rotate_client(self, client_id: str, *, overlap: int) -> IssuedKey:
         """Give a client a new key; its old ones stop working after ``overlap`` µs.
 
+        That holds during an earlier rotation's overlap, too: no old key outlives the newest overlap, and none works
+        longer than it was to. Without an overlap they are gone with the new key's coming, whatever the clocks say.
+
         Raises:
-            Missing: there is no such client, or it was revoked.
+            Missing: there is no such client, or it was revoked, or it has expired.
             Full: the tenant has 20 keys already.
         """
-        client = self.client(client_id)
-        if client.revoked:
-            raise Missing(f"the client {client_id} was revoked")
-        now = self._table.clock.now()
-        self._drop_expired(client.tenant, now)
-        stored = self._tenant_item(client.tenant)["keys"]
-        old = [key_id for key_id in client.keys if key_id in stored]
-        key, text = _new_key(client.tenant)
-        renewed = replace(client, keys=(*old, key.id))
-        ends = {key_id: min(stored[key_id].get("expires", now + overlap), now + overlap) for key_id in old}
-        writes = [_add_key(renewed, key, ends=ends), Write(*_client_key(client), put=_client_item(renewed))]
-        self._grant(client.tenant, writes)
-        return IssuedKey(renewed, text)
+        for _ in range(_TRIES):
+            client = self.client(client_id)
+            stored, now = self._tenant_item(client.tenant)["keys"], self._table.clock.now()
+            if client.revoked:
+                raise Missing(f"the client {client_id} was revoked")
+            if client.expires is not None and client.expires <= now:
+                raise Missing(f"the client {client_id} has expired: make another one")
+            key, text = _new_key(client.tenant)
+            drop = _to_drop(stored, now, client_id, everything=not overlap)
+            old = [key_id for key_id in client.keys if key_id in stored and key_id not in drop]
+            renewed = replace(client, keys=(*old, key.id))
+            change = _KeyChange(
+                client.tenant,
+                add={key.id: _stored_key(renewed, key)},
+                ends={key_id: min(stored[key_id].get("expires", now + overlap), now + overlap) for key_id in old},
+                drop=drop,
+            )
+            if self._apply(stored, change, _client_update(client, renewed.keys, _last_used(stored, client_id))):
+                return IssuedKey(renewed, text)
+        raise StoreBusy("the client kept changing")
 
     def revoke_client(self, client_id: str) -> None:
-        """End all keys of a client; the next request with any of them is refused.
+        """End all keys of a client for ever; the next request with any of them is refused.
 
         Raises:
             Missing: there is no such client.
         """
-        client = self.client(client_id)
-        stored = self._tenant_item(client.tenant)["keys"]
-        mine = [key_id for key_id, value in stored.items() if value["client"] == client_id]
-        if mine:
-            self._remove_keys(client.tenant, mine)
-        self._table.write(Write(*_client_key(client), put=_client_item(replace(client, revoked=True, keys=()))))
+        for _ in range(_TRIES):
+            client = self.client(client_id)
+            if client.revoked:
+                return
+            stored = self._tenant_item(client.tenant)["keys"]
+            change = _KeyChange(client.tenant, drop=_to_drop(stored, 0, client_id, everything=True))
+            if self._apply(stored, change, _client_update(client, (), _last_used(stored, client_id), revoked=True)):
+                return
+        raise StoreBusy("the client kept changing")
 
-    def _grant(self, tenant_id: str, writes: Sequence[Write]) -> None:
+    def _apply(self, stored: Mapping[str, Item], change: "_KeyChange", of_client: Write) -> bool:
+        """Change a tenant's keys and a client in one transaction; False if either is no longer as it was read."""
+        gone = {stored[key_id]["client"] for key_id in change.drop} - {of_client.sk.removeprefix("CLIENT#")}
+        uses = [_note_used(change.tenant, name, used) for name in sorted(gone) if (used := _last_used(stored, name))]
+        if change.add and len(stored) - len(change.drop) >= MAX_KEYS:
+            raise Full(f"the tenant {change.tenant} has {MAX_KEYS} keys already: revoke some")
         try:
-            self._table.transact(writes)
-        except TransactionRefused as refused:
-            if refused.failed.get(0) is None:
-                raise Missing(f"there is no tenant {tenant_id}") from None
-            raise Full(f"the tenant {tenant_id} has {MAX_KEYS} keys already: revoke some") from None
+            self._table.transact([*change.writes(), of_client, *uses])
+        except TransactionRefused:
+            return False
+        return True
 
-    def _drop_expired(self, tenant_id: str, now: int) -> None:
-        keys = self._tenant_item(tenant_id)["keys"]
-        expired = [key_id for key_id, value in keys.items() if value.get("expires", now + 1) <= now]
-        if expired:
-            self._remove_keys(tenant_id, expired)
 
-    def _remove_keys(self, tenant_id: str, key_ids: Sequence[str]) -> None:
-        names = {"#keys": "keys", **{f"#k{n}": key_id for n, key_id in enumerate(key_ids)}}
-        update = "REMOVE " + ", ".join(f"#keys.#k{n}" for n in range(len(key_ids)))
-        try:
-            self._table.write(
-                Write(f"T#{tenant_id}", "TENANT", update=update, condition="attribute_exists(pk)", names=names)
-            )
-        except ConditionFailed:
-            raise Missing(f"there is no tenant {tenant_id}") from None
+@dataclass(frozen=True, slots=True)
+class _KeyChange:
+    """What becomes of a tenant's keys at once: some are added, some get an end (epoch µs), some are gone."""
+
+    tenant: str
+    add: Mapping[str, Item] = field(default_factory=dict)
+    ends: Mapping[str, int] = field(default_factory=dict)
+    drop: Sequence[str] = ()
+
+    def writes(self) -> list[Write]:
+        """Return the write, if any: on condition that there is room for it, and that what it ends is still there."""
+        if not (self.add or self.ends or self.drop):
+            return []
+        places = {key_id: f"#keys.#k{n}" for n, key_id in enumerate((*self.add, *self.ends, *self.drop))}
+        names = {"#keys": "keys", **{place.removeprefix("#keys."): key_id for key_id, place in places.items()}}
+        values: dict[str, Any] = {":most": MAX_KEYS + len(self.drop) - len(self.add)}
+        conditions = ["size(#keys) <= :most"]
+        conditions += [f"attribute_exists({places[key_id]})" for key_id in (*self.ends, *self.drop)]
+        sets = []
+        for n, (key_id, stored) in enumerate(self.add.items()):
+            sets.append(f"{places[key_id]} = :key{n}")
+            values[f":key{n}"] = stored
+        for n, (key_id, end) in enumerate(self.ends.items()):
+            sets.append(f"{places[key_id]}.#expires = :end{n}")
+            names["#expires"], values[f":end{n}"] = "expires", end
+        clauses = [f"SET {', '.join(sets)}"] if sets else []
+        clauses += [f"REMOVE {', '.join(places[key_id] for key_id in self.drop)}"] if self.drop else []
+        update, condition = " ".join(clauses), " AND ".join(conditions)
+        return [
+            Write(f"T#{self.tenant}", "TENANT", update=update, condition=condition, names=names, values=values),
+        ]
 
 
 def _number(value: Provider) -> str:
@@ -358,26 +429,56 @@ def _new_key(tenant_id: str) -> tuple[ClientKey, str]:
     return key, text
 
 
-def _add_key(client: Client, key: ClientKey, *, ends: Mapping[str, int] | None = None) -> Write:
-    """Return the write that adds a key to the tenant's item and lets older ones end."""
-    stored: dict[str, Any] = {"digest": key.digest, "client": client.id}
-    optional = {"expires": client.expires, **scope_attributes(client.scope)}
-    stored |= {name: value for name, value in optional.items() if value is not None}
-    names = {"#keys": "keys", "#new": key.id, "#expires": "expires"}
-    values: dict[str, Any] = {":stored": stored, ":most": MAX_KEYS}
-    update = "SET #keys.#new = :stored"
-    for n, (key_id, end) in enumerate((ends or {}).items()):
-        update += f", #keys.#k{n}.#expires = :end{n}"
-        names[f"#k{n}"], values[f":end{n}"] = key_id, end
-    if not ends:
-        del names["#expires"]
+def _stored_key(client: Client, key: ClientKey) -> Item:
+    """Return what the tenant's item keeps of a key: every request reads it there."""
+    kept = {"digest": key.digest, "client": client.id, "expires": client.expires, **scope_attributes(client.scope)}
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def _to_drop(stored: Mapping[str, Item], now: int, client_id: str, *, everything: bool = False) -> tuple[str, ...]:
+    """Return which keys go: a client's that have expired (or ``everything`` of it), and others' if room is short."""
+    expired = {key_id for key_id, value in stored.items() if value.get("expires", now + 1) <= now}
+    own = {key_id for key_id, value in stored.items() if value["client"] == client_id}
+    going = own if everything else own & expired
+    return tuple(sorted(going | expired if len(stored) - len(going) >= MAX_KEYS else going))
+
+
+def _last_used(stored: Mapping[str, Item], client_id: str) -> int | None:
+    uses = [value["used"] for value in stored.values() if value["client"] == client_id and "used" in value]
+    return max(uses, default=None)
+
+
+def _as_used(client: Client, stored: Mapping[str, Item], now: int) -> Client:
+    """Return a client with the keys that still work, and when it was used last."""
+    works = tuple(one for one in client.keys if one in stored and stored[one].get("expires", now + 1) > now)
+    uses = [at for at in (client.used, _last_used(stored, client.id)) if at is not None]
+    return replace(client, keys=works, used=max(uses, default=None))
+
+
+def _client_update(client: Client, keys: Sequence[str], used: int | None, *, revoked: bool = False) -> Write:
+    """Return the write by which a client has other keys, on condition that nobody changed it since it was read."""
+    values: dict[str, Any] = {":known": list(client.keys), ":keys": list(keys), ":revoked": revoked, ":false": False}
+    update = "SET #keys = :keys, revoked = :revoked"
+    if used is not None:
+        update += ", used = :used"
+        values[":used"] = used
     return Write(
-        f"T#{client.tenant}",
-        "TENANT",
+        *_client_key(client),
         update=update,
-        condition="attribute_exists(pk) AND size(#keys) < :most",
-        names=names,
+        condition="#keys = :known AND revoked = :false",
+        names={"#keys": "keys"},
         values=values,
+    )
+
+
+def _note_used(tenant_id: str, client_id: str, used: int) -> Write:
+    """Return the write that keeps with a client when a key of it was used last that is about to go."""
+    return Write(
+        f"T#{tenant_id}",
+        f"CLIENT#{client_id}",
+        update="SET used = :used",
+        condition="attribute_exists(pk)",
+        values={":used": used},
     )
 
 
@@ -408,4 +509,5 @@ def _client(item: Mapping[str, Any]) -> Client:
         expires=item.get("expires"),
         revoked=item["revoked"],
         keys=tuple(item["keys"]),
+        used=item.get("used"),
     )

@@ -38,7 +38,7 @@ def test_another_secret_is_a_stranger_whatever_the_bucket_is_like(
 
 
 def test_another_secret_learns_nothing_of_a_suspension(world: World, good: ClientKey, forged: ClientKey) -> None:
-    world.registry.set_tenant(replace(world.registry.tenant("acme"), active=False))
+    world.registry.set_active("acme", active=False)
     assert isinstance(world.parts.directory.admit(good, now=world.time.at), Suspended)
     assert isinstance(world.parts.directory.admit(forged, now=world.time.at), Stranger)
 
@@ -50,7 +50,7 @@ def test_an_expired_key_is_a_stranger_to_a_suspended_tenant_too(world: World) ->
     assert isinstance(world.parts.directory.admit(key, now=ends - 1), Admitted)
     assert isinstance(world.parts.directory.admit(key, now=ends), Stranger)
     assert isinstance(world.twin().directory.admit(key, now=ends + 60 * SECOND), Stranger)
-    world.registry.set_tenant(replace(world.registry.tenant("acme"), active=False))
+    world.registry.set_active("acme", active=False)
     assert isinstance(world.parts.directory.admit(key, now=ends), Stranger)
 
 

@@ -29,12 +29,13 @@ def test_create_takes_every_option(shell: Shell, smosale: str, acme: str, stage:
         " --allow-ip 203.0.113.0/24 --allow-ip 2001:db8::/32 --allow-ip 198.51.100.7"
     )
     created = shell.ok("clients", "create", acme, *options.split())
+    assert shell.ok("clients", "list", acme)["clients"][0]["last_used"] is None
     scope = admission(stage, created["key"]).scope
     networks = ["203.0.113.0/24", "2001:db8::/32", "198.51.100.7/32"]
     assert (sorted(scope.actions), sorted(scope.providers)) == (["balance", "status"], [smosale])
     assert list(scope.networks) == networks
     [listed] = shell.ok("clients", "list", acme)["clients"]
-    assert listed.pop("created") < listed.pop("expires")
+    assert listed.pop("created") < listed.pop("last_used") < listed.pop("expires")
     assert len(listed.pop("keys")) == 1
     assert listed == {
         "client": created["client"],

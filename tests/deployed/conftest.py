@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def _in_account(stage: str) -> Iterator[Deployment]:
         yield running
     finally:
         for name in running.made:
-            running.registry.set_tenant(replace(running.registry.tenant(name), active=False))
+            running.registry.set_active(name, active=False)
 
 
 @contextmanager
