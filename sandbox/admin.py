@@ -13,6 +13,7 @@
 | `POST …/orders/<id>`                 | set `status`, `remains`, `start_count`, `charge`, and stop its time          |
 | `PUT …/keys`                         | `{"keys": […]}`: the valid ones                                              |
 | `PUT …/balance`                      | `{"balance": "12.5"}`                                                        |
+| `PUT …/customers/<name>`             | `{"keys": […], "balance": "12.5"}`: one more account, with orders of its own |
 | `GET …/services`, `POST …/services`  | the catalog; an array of services replaces it                                |
 | `GET …/settings`, `PUT …/settings`   | any of `rate_limit`, `refuse_duplicate_links`, `language_keys`: true or false|
 | `POST …/reset`                       | back to the first day: everything, the log and the settings included         |
@@ -36,7 +37,7 @@ from sandbox import money
 from sandbox.faults import FAULTS, ActiveFault
 from sandbox.messages import PanelError, Reply, Request
 from sandbox.orders import Order, Stage, outcome_of
-from sandbox.panel import Panel, is_id
+from sandbox.panel import Customer, Panel, is_id
 from sandbox.services import service_from
 
 PREFIX = "/_admin/"
@@ -113,6 +114,7 @@ def _summary(wish: Wish) -> object:
         "path": panel.profile.path,
         "keys": panel.keys,
         "balance": f"{money.plain(panel.funds()):f}",
+        "customers": {name: one.as_record() for name, one in panel.customers.items() if name},
         "settings": asdict(panel.settings),
         "faults": _faults(wish),
         "services": len(panel.services),
@@ -209,7 +211,7 @@ def _orders(wish: Wish) -> object:
 
 def _order(wish: Wish) -> Order:
     try:
-        return wish.panel.order(wish.item)
+        return wish.panel.find(wish.item)
     except PanelError:
         raise AdminError(f"no order {wish.item!r}", 404) from None
 
@@ -285,12 +287,23 @@ def _amount(value: object) -> Decimal:
     return amount
 
 
-def _set_keys(wish: Wish) -> object:
+def _keys(wish: Wish) -> list[str]:
     keys = wish.object().get("keys")
     if not isinstance(keys, list) or not all(isinstance(key, str) and key for key in keys):
         raise AdminError("'keys' must be an array of texts")
-    wish.panel.keys = keys
-    return {"keys": keys}
+    return keys
+
+
+def _set_keys(wish: Wish) -> object:
+    wish.panel.keys = _keys(wish)
+    return {"keys": wish.panel.keys}
+
+
+def _set_customer(wish: Wish) -> object:
+    wish.panel.funds()
+    customer = Customer(_keys(wish), _amount(wish.object().get("balance")))
+    wish.panel.customers[wish.item] = customer
+    return customer.as_record()
 
 
 def _set_balance(wish: Wish) -> object:
@@ -346,6 +359,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = MappingProxyType(
         ("POST", "orders/ID"): _set_order,
         ("PUT", "keys"): _set_keys,
         ("PUT", "balance"): _set_balance,
+        ("PUT", "customers/ID"): _set_customer,
         ("GET", "services"): _services,
         ("POST", "services"): _replace_services,
         ("GET", "settings"): _settings,

@@ -68,7 +68,8 @@ def _answer(panel: Panel, call: Call) -> Reply:
     if action is None:
         return _refuse(panel, Problem.BAD_ACTION)
     try:
-        return action(panel, call)
+        with panel.serving(call.key):
+            return action(panel, call)
     except PanelError as error:
         return panel.profile.dialect.refuse(panel, error)
 

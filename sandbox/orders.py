@@ -143,6 +143,7 @@ class Order:
     shown: dict[str, Any] = field(default_factory=dict)
     """Reply fields set by hand to something that no real order has."""
     subscription: Subscription | None = None
+    customer: str = ""
 
     @property
     def ended(self) -> bool:

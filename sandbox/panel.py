@@ -1,8 +1,9 @@
-"""One panel's books: keys, balance, catalog, orders, refills. What dialects translate to and from."""
+"""One panel's books: customers, catalog, orders, refills. What dialects translate to and from."""
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,18 @@ class Settings:
     """Errors as `neworder.error.…`, the way language keys leak on some panels."""
 
 
+@dataclass
+class Customer:
+    """Who has an account at a panel: the keys that open it, and what is on it."""
+
+    keys: list[str]
+    balance: Decimal
+
+    def as_record(self) -> dict[str, Any]:
+        """The customer as JSON."""
+        return {"keys": self.keys, "balance": str(self.balance)}
+
+
 @dataclass(frozen=True)
 class Changes:
     """What the store has not seen yet."""
@@ -54,7 +67,11 @@ class Changes:
 
 
 class Panel:
-    """The books of one panel. Every method expects the caller to hold `lock`."""
+    """The books of one panel. Every method expects the caller to hold `lock`.
+
+    It speaks to one customer at a time: the first, whose name is empty, or while `serving` the one whose key it is.
+    Orders are numbered for all together, and each customer sees and pays only their own.
+    """
 
     def __init__(self, profile: "Profile", *, clock: Callable[[], float], speed: float, rate_limits: bool) -> None:
         self.profile = profile
@@ -68,8 +85,8 @@ class Panel:
     def reset(self) -> None:
         """Back to the first day."""
         profile = self.profile
-        self.keys = [f"sandbox-{profile.slug}-key"]
-        self.balance = profile.balance
+        self.customer = ""
+        self.customers = {"": Customer([f"sandbox-{profile.slug}-key"], profile.balance)}
         self.services: dict[int, Service] = {service.id: service for service in profile.catalog}
         self.settings = Settings(rate_limit=self._rate_limits, language_keys=profile.language_keys)
         self.faults: list[ActiveFault] = []
@@ -86,7 +103,34 @@ class Panel:
 
     def knows(self, key: str) -> bool:
         """Whether a key is valid."""
-        return bool(key) and key in self.keys
+        return bool(key) and any(key in customer.keys for customer in self.customers.values())
+
+    @contextmanager
+    def serving(self, key: str) -> Iterator[None]:
+        """Speak to the customer whose key it is, if it is one."""
+        self.customer = next((name for name, one in self.customers.items() if key in one.keys), "")
+        try:
+            yield
+        finally:
+            self.customer = ""
+
+    @property
+    def keys(self) -> list[str]:
+        """The valid keys of the customer."""
+        return self.customers[self.customer].keys
+
+    @keys.setter
+    def keys(self, keys: list[str]) -> None:
+        self.customers[self.customer].keys = keys
+
+    @property
+    def balance(self) -> Decimal:
+        """What the customer has, without refunds that nobody has looked for yet."""
+        return self.customers[self.customer].balance
+
+    @balance.setter
+    def balance(self, balance: Decimal) -> None:
+        self.customers[self.customer].balance = balance
 
     def keeps_pace(self, key: str, arrived: float) -> bool:
         """Count an arrival against the panel's limit; False when it came too fast. Wrong keys share one pace."""
@@ -104,7 +148,7 @@ class Panel:
     # Money and catalog
 
     def funds(self) -> Decimal:
-        """The balance now, with every refund that is due."""
+        """The customer's balance now, with every refund that is due."""
         for number in list(self._live):
             self._settle(self.orders[number])
         return self.balance
@@ -143,12 +187,20 @@ class Panel:
             created=self.clock(),
             details=purchase.details,
             subscription=purchase.subscription,
+            customer=self.customer,
         )
         self._open(order)
         return order
 
     def order(self, number: str) -> Order:
-        """An order by the id a caller sent, brought up to now."""
+        """An order of the customer by the id a caller sent, brought up to now."""
+        found = self.find(number)
+        if found.customer != self.customer:
+            raise PanelError(Problem.BAD_ORDER)
+        return found
+
+    def find(self, number: str) -> Order:
+        """The same, whoever's it is."""
         found = self.orders.get(int(number)) if is_id(number) else None
         if found is None:
             raise PanelError(Problem.BAD_ORDER)
@@ -180,7 +232,7 @@ class Panel:
     def refill_status(self, number: str) -> str:
         """The status of a refill by the id a caller sent."""
         found = self.refills.get(int(number)) if is_id(number) else None
-        if found is None:
+        if found is None or self.orders[found.order].customer != self.customer:
             raise PanelError(Problem.BAD_REFILL)
         return found.status(self._age(found.created))
 
@@ -198,7 +250,7 @@ class Panel:
     def give_back(self, order: Order) -> None:
         """Pay the refund that an ended order has coming, less what was paid before."""
         due = refund_of(order)
-        self.balance += due - order.refunded
+        self.customers[order.customer].balance += due - order.refunded
         order.refunded = due
         self.mark(order)
 
@@ -258,10 +310,19 @@ class Panel:
         spread = subscription.most - subscription.least + 1
         quantity = subscription.least + self.next_order * 7 % spread
         charge = money.price(service.rate, quantity)
-        if self.balance < charge:
+        if self.customers[parent.customer].balance < charge:
             return Stage.PAUSED
         link = f"https://www.instagram.com/{parent.link}/p/{self.next_order}"
-        child = Order(self.next_order, service.id, link, quantity, charge, self.clock(), {"parent": str(parent.id)})
+        child = Order(
+            id=self.next_order,
+            service=service.id,
+            link=link,
+            quantity=quantity,
+            charge=charge,
+            created=self.clock(),
+            details={"parent": str(parent.id)},
+            customer=parent.customer,
+        )
         subscription.children.append(child.id)
         self.mark(parent)
         self._open(child)
@@ -269,14 +330,15 @@ class Panel:
 
     def _open(self, order: Order) -> None:
         self.next_order = order.id + 1
-        self.balance -= order.charge
+        self.customers[order.customer].balance -= order.charge
         self.orders[order.id] = order
         self._live.add(order.id)
         self.mark(order)
 
     def _has_live(self, link: str) -> bool:
         self.funds()
-        return any(self.orders[number].link == link for number in self._live)
+        live = [self.orders[number] for number in self._live]
+        return any(order.link == link and order.customer == self.customer for order in live)
 
     # What the store needs
 
@@ -303,8 +365,8 @@ class Panel:
 
     def _head(self) -> dict[str, Any]:
         return {
-            "keys": self.keys,
-            "balance": str(self.balance),
+            **self.customers[""].as_record(),
+            "customers": {name: one.as_record() for name, one in self.customers.items() if name},
             "services": [service.as_record() for service in self.services.values()],
             "settings": asdict(self.settings),
             "faults": [asdict(fault) for fault in self.faults],
@@ -315,8 +377,8 @@ class Panel:
 
     def restore(self, head: Mapping[str, Any], orders: list[Mapping[str, Any]], entries: list[Entry]) -> None:
         """Continue where a stored panel stopped."""
-        self.keys = list(head["keys"])
-        self.balance = Decimal(head["balance"])
+        stored = {"": head, **head.get("customers", {})}
+        self.customers = {name: Customer(list(one["keys"]), Decimal(one["balance"])) for name, one in stored.items()}
         self.services = {service.id: service for service in map(service_from, head["services"])}
         self.settings = Settings(**head["settings"])
         self.faults = [ActiveFault(**fault) for fault in head["faults"]]

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from cli.seed import PANELS
 from sandbox.exchange import receive
 from sandbox.messages import Request as Heard
 from sandbox.orders import Order, Stage
-from sandbox.panel import Panel
+from sandbox.panel import Customer, Panel
 from sandbox.profiles import PROFILES
 from tests.world import SECOND, MovableClock
 
@@ -30,6 +31,7 @@ class Panels:
     time: MovableClock
     panels: dict[str, Panel] = field(default_factory=dict)
     heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    keys: list[tuple[str, str, str]] = field(default_factory=list)
     unreachable: set[str] = field(default_factory=set)
     tries: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -51,8 +53,10 @@ class Panels:
         target = f"{parts.path}?{request.query}" if request.query else parts.path
         headers = {name.lower(): value for name, value in request.headers.items()}
         heard = Heard(request.method, target, headers, request.body, self.time.at / SECOND)
+        call = panel.profile.dialect.read(heard)
         with self._lock:
-            self.heard.append((slug, dict(panel.profile.dialect.read(heard).fields)))
+            self.heard.append((slug, dict(call.fields)))
+            self.keys.append((slug, call.action, call.key))
         parcel = receive(panel, heard, self.time.sleep).parcel
         return Reply(parcel.status, {name.lower(): value for name, value in parcel.headers}, parcel.body)
 
@@ -103,6 +107,15 @@ class Market:
             self.parts.wallet.credit(tenant.id, credit, reference="start")
         return self.registry.create_client(tenant.id).key
 
+    def give_own_key(self, slug: str, tenant: str = "acme", *, balance: int = 1_000_000) -> str:
+        """Open an account of a tenant's own at a panel, and have its orders bought with it; return its key."""
+        key, account = f"own-key-of-{tenant}-at-{slug}", Account(slug, tenant)
+        self.panel(slug).customers[tenant] = Customer([key], Decimal(balance))
+        version = self.parts.vault.store_pending(account, key, token="1" * 32).version
+        self.parts.vault.promote(account, version)
+        self.registry.set_own_key(tenant, slug, is_used=True)
+        return key
+
     def panel(self, slug: str) -> Panel:
         return self.network.panels[slug]
 
@@ -119,12 +132,16 @@ class Market:
         """Return the fields of what a panel heard of an action."""
         return [fields for heard, fields in self.network.heard if heard == slug and fields.get("action") == action]
 
-    def move(self, slug: str, order: int, stage: Stage) -> None:
+    def keys_heard(self, slug: str, *actions: str) -> list[str]:
+        """Return with which keys a panel was asked for some actions, in turn."""
+        return [key for heard, action, key in self.network.keys if heard == slug and action in actions]
+
+    def move(self, slug: str, order: int, stage: Stage, tenant: str = "acme") -> None:
         """Put one of our orders at a stage at its panel, and let what we know of it grow old."""
-        record = self.parts.orders.get("acme", order)
+        record = self.parts.orders.get(tenant, order)
         assert record is not None
         panel = self.panel(slug)
-        panel.move(panel.order(str(record.provider_order)), stage)
+        panel.move(panel.find(str(record.provider_order)), stage)
         self.time.at += 16 * SECOND
 
     def money(self, tenant: str = "acme") -> tuple[int, int]:
