@@ -33,7 +33,7 @@ from chalicelib.actions import (
 )
 from chalicelib.calling import RETRY_AFTER, Caller, Window, dialect_of
 from chalicelib.errors import PanelgateError, SendFailure, StoreBusy, Unavailable, UnreadableReply
-from chalicelib.model import Provider
+from chalicelib.model import Account, Provider
 from chalicelib.ports import SECOND, Directory
 
 Given = TypeVar("Given")
@@ -108,37 +108,41 @@ class Batcher:
     directory: Directory
 
     def ask_all(
-        self, action: Action, numbers: Mapping[int, tuple[str, int]], patience: Patience
+        self, action: Action, numbers: Mapping[int, tuple[Account, int]], patience: Patience
     ) -> Mapping[int, Outcome]:
-        """Ask each provider for its part, side by side.
+        """Ask each provider for its part, side by side, each order with the key of the account that bought it.
 
         Args:
             action: what to ask.
-            numbers: by our id, the provider and its id.
+            numbers: by our id, the account and the provider's id.
             patience: how long.
 
         Returns:
             By our id, what was answered, or why there is no answer.
         """
-        parts: dict[str, dict[int, int]] = defaultdict(dict)
-        for ours, (slug, theirs) in numbers.items():
-            parts[slug][ours] = theirs
+        parts: dict[str, dict[Account, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
+        for ours, (account, theirs) in numbers.items():
+            parts[account.provider][account][ours] = theirs
 
-        def ask(slug: str) -> Mapping[int, Outcome]:
-            # A panel may have given one refill to two requests.
-            answers = self.ask(slug, action, list(dict.fromkeys(parts[slug].values())), patience)
-            return {ours: answers[theirs] for ours, theirs in parts[slug].items()}
+        def ask(accounts: Mapping[Account, Mapping[int, int]]) -> Mapping[int, Outcome]:
+            found: dict[int, Outcome] = {}
+            for account, part in accounts.items():
+                # A panel may have given one refill to two requests.
+                answers = self.ask(account, action, list(dict.fromkeys(part.values())), patience)
+                found |= {ours: answers[theirs] for ours, theirs in part.items()}
+            return found
 
         found: dict[int, Outcome] = {}
-        for answers in side_by_side(ask, parts):
+        for answers in side_by_side(ask, parts.values()):
             found.update(answers)
         return {ours: found[ours] for ours in numbers}
 
-    def ask(self, slug: str, action: Action, ids: Sequence[int], patience: Patience) -> Mapping[int, Outcome]:
-        """Return what a provider answers for each of its ids, or why there is no answer."""
-        provider = self.directory.providers().get(slug)
-        if provider is None or not provider.enabled:
+    def ask(self, account: Account, action: Action, ids: Sequence[int], patience: Patience) -> Mapping[int, Outcome]:
+        """Return what a provider answers an account for each of its ids, or why there is no answer."""
+        configured = self.directory.providers().get(account.provider)
+        if configured is None or not configured.enabled:
             return dict.fromkeys(ids, Unavailable("the provider is removed or disabled", retry_after=60))
+        provider = configured.called_by(account.tenant)
         try:
             most = ids_at_once(provider, action)
         except Unavailable as error:

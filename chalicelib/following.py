@@ -1,6 +1,6 @@
 """Open orders are looked at though nobody asks: refunds and subscriptions' orders do not wait for their tenant to call.
 
-Where nobody else orders with the provider's key, the account is marked at the same time: what its balance stood at and
+Where nobody else orders with an account's key, the account is marked at the same time: what its balance stood at and
 what it charged for the open orders, by which the settlement tells later whether a lost order was bought.
 """
 
@@ -35,21 +35,22 @@ class Following:
     tracking: Tracking
     clock: Clock
 
-    def run(self, provider: Provider, *, end: int) -> int:
-        """Look at a provider's open orders that are due, and mark its account; return how many orders were seen.
+    def run(self, provider: Provider, *, end: int, accounts: int = 1) -> int:
+        """Look at an account's open orders that are due, and mark it; return how many orders were seen.
 
         Args:
-            provider: whose.
+            provider: whose, as it is called for the account.
             end: when to be done, in epoch µs.
+            accounts: among how many of the provider's accounts its calls are shared.
         """
-        most = _most(provider)
+        most = _most(provider, accounts)
         top = self._top(provider)
         marked = provider.exclusive_key and self._is_mark_due(provider, top)
-        live = list(islice(self.orders.open(provider.slug, before=None if marked else self.clock.now()), most + 1))
+        live = list(islice(self.orders.open(provider.account, before=None if marked else self.clock.now()), most + 1))
         seen = self._look(live[:most], end)
         if marked and len(live) <= most and len(seen) == len(live) and self.clock.now() < end:
             self._mark(provider, top, seen, end)
-        ended = list(islice(self.orders.ended(provider.slug, before=self.clock.now()), most))
+        ended = list(islice(self.orders.ended(provider.account, before=self.clock.now()), most))
         return len(seen) + len(self._look(ended, end))
 
     def _look(self, orders: Sequence[Order], end: int) -> list[Order]:
@@ -75,12 +76,12 @@ class Following:
     # -- marks -----------------------------------------------------------------------------------------------------
 
     def _top(self, provider: Provider) -> int:
-        return next((bound.number for bound in self.orders.bound(provider.slug)), 0)
+        return next((bound.number for bound in self.orders.bound(provider.account)), 0)
 
     def _is_mark_due(self, provider: Provider, top: int) -> bool:
         """Say whether something has moved, or may have, since the account was marked last."""
-        last = next(self.accounts.marks(provider.slug), None)
-        is_unsettled = next(self.orders.unsettled(provider.slug), None) is not None
+        last = next(self.accounts.marks(provider.account), None)
+        is_unsettled = next(self.orders.unsettled(provider.account), None) is not None
         return last is None or is_unsettled or last.top != top or bool(last.unsettled)
 
     def _mark(self, provider: Provider, top: int, live: Sequence[Order], end: int) -> None:
@@ -98,7 +99,7 @@ class Following:
             return
         if not isinstance(balance, Balance):
             return
-        unsettled = frozenset(name(order) for order in self.orders.unsettled(provider.slug))
+        unsettled = frozenset(name(order) for order in self.orders.unsettled(provider.account))
         charges = {
             order.provider_order: Charged(order.tenant, order.id, charged(order))
             for order in live
@@ -112,14 +113,14 @@ class Following:
             charges=charges,
             unsettled=unsettled,
         )
-        self.accounts.add(provider.slug, mark, until=end)
+        self.accounts.add(provider.account, mark, until=end)
 
 
-def _most(provider: Provider) -> int:
+def _most(provider: Provider, accounts: int) -> int:
     try:
         takes_many = ids_at_once(provider, Action.STATUS) > 1
     except Unavailable:
         return 0
     if takes_many:
         return _AT_ONCE
-    return _AT_ONCE_SINGLY if provider.exclusive_key else _FEW
+    return _AT_ONCE_SINGLY if provider.exclusive_key else max(1, _FEW // accounts)

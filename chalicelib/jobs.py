@@ -1,7 +1,9 @@
 """Bodies of the scheduled Lambdas: plain functions over the same parts as the gateway."""
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TypeVar
 
 from chalicelib.actions import ListServices, Services
@@ -54,17 +56,16 @@ def sync_catalogs(parts: Parts) -> dict[str, int]:
             facts = {"provider": provider.slug, "count": len(left_out), "first": left_out[0]}
             logger.warning("services left out", extra={"facts": facts})
 
-    providers = [provider for provider in parts.directory.providers().values() if provider.enabled]
-    return _each(providers, sync, lambda provider: {"provider": provider.slug})
+    return _each([[one] for one in parts.directory.providers().values() if one.enabled], sync, _facts)
 
 
 def sweep_orders(parts: Parts) -> dict[str, int]:
     """Turn every order whose sender was not heard of in time from SENDING to UNKNOWN. Return counts."""
     latest = parts.clock.now() - SENDER_GONE
     overdue = [
-        order
-        for slug in parts.directory.every_slug()
-        for order in parts.orders.unsettled(slug)
+        [order]
+        for account in parts.directory.every_account()
+        for order in parts.orders.unsettled(account)
         if order.state is OrderState.SENDING and order.attempt.send_by < latest
     ]
 
@@ -76,43 +77,70 @@ def sweep_orders(parts: Parts) -> dict[str, int]:
 
 
 def settle_orders(parts: Parts) -> dict[str, int]:
-    """Look at the open orders of every provider, and settle those whose outcome is not known. Return counts.
+    """Look at the open orders of every account, and settle those whose outcome is not known. Return counts.
 
     Whoever needs the operator is counted in the log, for the alarm.
     """
     start = parts.clock.now()
-    middle, end = start + SETTLE_TIME * 3 // 5, start + SETTLE_TIME
+    end = start + SETTLE_TIME
+    lanes = _lanes(parts)
+    shares = {lane[0].slug: len(lane) for lane in lanes}
+    waiting = dict(shares)
 
     def settle(provider: Provider) -> None:
+        # Each account of a panel has its share of what time is left.
+        now = parts.clock.now()
+        time = (end - now) // waiting[provider.slug]
+        waiting[provider.slug] -= 1
         # A slow panel, or a fault, must not keep one of the two from the other.
         try:
-            parts.following.run(provider, end=middle)
+            parts.following.run(provider, end=now + time * 3 // 5, accounts=shares[provider.slug])
         finally:
-            parts.settlement.run(provider, end=end)
+            parts.settlement.run(provider, end=now + time)
 
-    providers = [provider for provider in parts.directory.providers().values() if provider.enabled]
     # With more of them than threads, those that were last the last time come first some time.
-    turn = start // (60 * SECOND) % len(providers) if providers else 0
+    turn = start // (60 * SECOND) % len(lanes) if lanes else 0
     try:
-        counts = _each([*providers[turn:], *providers[:turn]], settle, lambda provider: {"provider": provider.slug})
+        counts = _each([*lanes[turn:], *lanes[:turn]], settle, _facts)
     finally:
         # The alarm does not depend on what becomes of the rest.
-        waiting = sum(1 for _ in needing_decision(parts))
-        if waiting:
-            logger.error("orders need a decision", extra={"facts": {"count": waiting}})
-    return {**counts, "need_decision": waiting}
+        undecided = sum(1 for _ in needing_decision(parts))
+        if undecided:
+            logger.error("orders need a decision", extra={"facts": {"count": undecided}})
+    return {**counts, "need_decision": undecided}
+
+
+def _lanes(parts: Parts) -> list[list[Provider]]:
+    """Return each enabled provider as it is called with the key of each account that there is or was.
+
+    They are called one after the other: side by side their reads would wait for one another's slots, and give up.
+    """
+    lanes: dict[str, list[Provider]] = defaultdict(list)
+    providers = parts.directory.providers()
+    for account in parts.directory.every_account():
+        provider = providers.get(account.provider)
+        if provider is not None and provider.enabled:
+            lanes[provider.slug].append(provider.called_by(account.tenant))
+    return list(lanes.values())
+
+
+def _facts(provider: Provider) -> dict[str, object]:
+    return {"provider": provider.slug, **({"tenant": provider.owner} if provider.owner else {})}
 
 
 def needing_decision(parts: Parts) -> Iterator[Order]:
     """Yield the orders in the operator's queue."""
     now, providers = parts.clock.now(), parts.directory.providers()
-    for slug in parts.directory.every_slug():
-        quiet = providers[slug].quiet if slug in providers else parts.settings.quiet
-        yield from (order for order in parts.orders.unsettled(slug) if needs_decision(order, quiet, now))
+    for account in parts.directory.every_account():
+        provider = providers.get(account.provider)
+        quiet = provider.quiet if provider else parts.settings.quiet
+        yield from (order for order in parts.orders.unsettled(account) if needs_decision(order, quiet, now))
 
 
-def _each(things: list[T], act: Callable[[T], object], facts: Callable[[T], dict[str, object]]) -> dict[str, int]:
-    """Do something with each thing, side by side. Return counts.
+def _each(
+    lanes: Iterable[Sequence[T]], act: Callable[[T], object], facts: Callable[[T], dict[str, object]]
+) -> dict[str, int]:
+    """Do something with each thing: lanes side by side, those of one lane one after the other. Return counts.
 
     Raises:
         ExceptionGroup: what nobody expected; the others had their turn before.
@@ -131,7 +159,7 @@ def _each(things: list[T], act: Callable[[T], object], facts: Callable[[T], dict
             return False
         return True
 
-    outcomes = side_by_side(done, things)
+    outcomes = list(chain(*side_by_side(lambda lane: [done(thing) for thing in lane], lanes)))
     if defects:
         raise ExceptionGroup("a job failed", defects)
     return {"done": sum(outcomes), "failed": len(outcomes) - sum(outcomes)}

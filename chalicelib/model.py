@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
@@ -171,6 +171,13 @@ class Provider:
         """The account there that its calls are made with."""
         return Account(self.slug, self.owner)
 
+    def called_by(self, owner: str | None) -> "Provider":
+        """Return it as it is called with the key of a tenant's own account, or (None) with the operator's.
+
+        The operator knows who orders with the operator's key, and with no other.
+        """
+        return replace(self, owner=owner, exclusive_key=self.exclusive_key and owner is None)
+
     def global_id(self, service: int) -> int:
         """Return the public id of one of its services for tenants with global ids (contract 7)."""
         return service * (MAX_PROVIDER_NUMBER + 1) + self.number
@@ -199,6 +206,10 @@ class Tenant:
     daily_spend: int | None = None
     refuse_duplicate_link: bool = False
     own_keys: frozenset[str] = frozenset()
+
+    def owner_at(self, provider: str) -> str | None:
+        """Return who owns the account at a provider that buys its new orders: itself or (None) the operator."""
+        return self.id if provider in self.own_keys else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +317,7 @@ class Refill:
     """A refill that a panel accepted, under an id of ours; times in epoch µs.
 
     ``provider_refill`` is the panel's id of it, None where it gives none; then nobody can say how it is doing.
+    ``own_key``: its order was bought with a key of the tenant's own.
     """
 
     id: int
@@ -316,6 +328,12 @@ class Refill:
     status: RefillStatus
     created: int
     at: int
+    own_key: bool = False
+
+    @property
+    def account(self) -> Account:
+        """The account at its provider that asked for it."""
+        return Account(self.provider, self.tenant if self.own_key else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +363,8 @@ class Order:
     A subscription keeps its hold after it was placed: ``held`` is what is left of it, ``spent`` what it was charged for
     itself when it ended (None before), ``children`` maps the provider's ids of the orders that it made to ours, and
     each of those names its ``parent``.
+
+    ``own_key``: it was bought with a key of the tenant's own, and whatever is asked about it is asked with that.
     """
 
     id: int
@@ -389,6 +409,12 @@ class Order:
     refunded: int = 0
     children: Mapping[int, int] = field(default_factory=dict)
     parent: int | None = None
+    own_key: bool = False
+
+    @property
+    def account(self) -> Account:
+        """The account at its provider that bought it, and that alone knows it."""
+        return Account(self.provider, self.tenant if self.own_key else None)
 
     @property
     def price(self) -> int:

@@ -52,9 +52,9 @@ class Offering:
     catalog: Catalog
 
     def providers(self, session: Session) -> Mapping[str, Provider]:
-        """Return the enabled providers that both the tenant and the key may use."""
+        """Return the enabled providers that both the tenant and the key may use, with the account that buys for it."""
         return {
-            slug: provider
+            slug: provider.called_by(session.tenant.owner_at(slug))
             for slug, provider in self.directory.providers().items()
             if provider.enabled
             and (session.tenant.providers is None or slug in session.tenant.providers)

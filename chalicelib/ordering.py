@@ -122,6 +122,7 @@ class Ordering:
             budget=_budget(tenant, now),
             idempotency_key=command.idempotency_key,
             extra=terms.extra,
+            own_key=provider.owner is not None,
             journal=(Change(now, Source.REQUEST, OrderState.SENDING),),
         )
         return provider, replace(order, held=charge) if service.type == SUBSCRIPTIONS else order

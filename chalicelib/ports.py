@@ -166,15 +166,15 @@ class Mark:
 
 
 class Accounts(Protocol):
-    """The operator's accounts at providers where nobody else orders with the key."""
+    """The accounts at providers where nobody else orders with the key."""
 
-    def marks(self, provider: str) -> Iterator[Mark]:
+    def marks(self, account: Account) -> Iterator[Mark]:
         """Yield the marks of an account, newest first; none is missing."""
 
-    def get(self, provider: str, at: int) -> Mark | None:
+    def get(self, account: Account, at: int) -> Mark | None:
         """Return the mark that was made at a time, if it is still kept."""
 
-    def add(self, provider: str, mark: Mark, *, until: int) -> None:
+    def add(self, account: Account, mark: Mark, *, until: int) -> None:
         """Keep a mark."""
 
 
@@ -248,20 +248,20 @@ class Orders(Protocol):
     def look(self, order: Order, search: Search, evidence: Sequence[str], *, until: int) -> None:
         """Keep how far the settlement of an UNKNOWN order has come, and what it found out."""
 
-    def unsettled(self, provider: str) -> Iterator[Order]:
-        """Yield a provider's orders whose purchase is not known, oldest first; none is missing.
+    def unsettled(self, account: Account) -> Iterator[Order]:
+        """Yield an account's orders whose purchase is not known, oldest first; none is missing.
 
-        Among them are those NOT_PLACED ones that it delivered late.
+        Among them are those NOT_PLACED ones that were delivered late.
         """
 
-    def bound(self, provider: str) -> Iterator[Bound]:
-        """Yield the provider's orders that are ours, highest number first; none is missing."""
+    def bound(self, account: Account) -> Iterator[Bound]:
+        """Yield an account's orders that are ours, highest number first; none is missing."""
 
-    def open(self, provider: str, *, before: int | None = None) -> Iterator[Order]:
-        """Yield the provider's placed orders that have not ended, those that are due by a time or all; some may lag."""
+    def open(self, account: Account, *, before: int | None = None) -> Iterator[Order]:
+        """Yield an account's placed orders that have not ended, those that are due by a time or all; some may lag."""
 
-    def ended(self, provider: str, *, before: int) -> Iterator[Order]:
-        """Yield the provider's orders that have ended and are to be looked at again before a time; some may lag."""
+    def ended(self, account: Account, *, before: int) -> Iterator[Order]:
+        """Yield an account's orders that have ended and are to be looked at again before a time; some may lag."""
 
     def postpone(self, order: Order, due: int | None, *, until: int) -> None:
         """Set when an order that may still change is looked at next; None: never again."""

@@ -83,7 +83,7 @@ class Requesting:
         orders = looked_up(command.targets, lambda ids: session.visible(self.orders.get_many(session.tenant.id, ids)))
         refused = {order.id: refusal for order in present(orders) if (refusal := self._untaken(order, command.action))}
         asked = [order for order in present(orders) if order.id not in refused]
-        numbers = {order.id: (order.provider, order.provider_order or 0) for order in asked}
+        numbers = {order.id: (order.account, order.provider_order or 0) for order in asked}
         outcomes = self.batcher.ask_all(command.action, numbers, Patience(READ_PATIENCE, session.deadline.ask))
         taken = side_by_side(lambda order: record(order, outcomes[order.id]), asked)
         told: dict[int, Told | Refusal] = {**refused, **dict(zip(outcomes, taken, strict=True))}
@@ -112,6 +112,7 @@ class Requesting:
             status=RefillStatus.UNKNOWN if taken.refill is None else RefillStatus.PENDING,
             created=now,
             at=now,
+            own_key=order.own_key,
         )
         try:
             self.clock.require(deadline.record)
@@ -125,7 +126,7 @@ class Requesting:
         """Return how refills are doing."""
         refills = looked_up(command.targets, lambda ids: session.visible(self.refills.get_many(session.tenant.id, ids)))
         due = [refill for refill in present(refills) if self._is_due(refill)]
-        numbers = {refill.id: (refill.provider, refill.provider_refill or 0) for refill in due}
+        numbers = {refill.id: (refill.account, refill.provider_refill or 0) for refill in due}
         patience = reading_patience(self.clock.now(), session.deadline.ask)
         outcomes = self.batcher.ask_all(Action.REFILL_STATUS, numbers, patience)
 

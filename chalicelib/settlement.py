@@ -33,7 +33,7 @@ from chalicelib.evidence import (
     was_not_bought,
 )
 from chalicelib.log import logger
-from chalicelib.model import Order, OrderState, Provider, Search, Source
+from chalicelib.model import Account, Order, OrderState, Provider, Search, Source
 from chalicelib.order_types import quoted
 from chalicelib.ports import SECOND, Accounts, Bound, Clock, Mark, Orders
 
@@ -139,7 +139,7 @@ class Settlement:
         Raises:
             ExceptionGroup: what nobody expected of some orders; the others had their turn before.
         """
-        unsettled = [one for one in self.orders.unsettled(provider.slug) if one.state is not OrderState.NOT_PLACED]
+        unsettled = [one for one in self.orders.unsettled(provider.account) if one.state is not OrderState.NOT_PLACED]
         now = self.clock.now()
         due = [one for one in unsettled if one.state is OrderState.UNKNOWN and _due(one) <= now]
         if not due:
@@ -163,7 +163,7 @@ class Settlement:
         return settled
 
     def _case(self, provider: Provider, unsettled: Sequence[Order], due: Sequence[Order], end: int) -> _Case:
-        marks = list(islice(self.accounts.marks(provider.slug), _MARKS)) if provider.exclusive_key else []
+        marks = list(islice(self.accounts.marks(provider.account), _MARKS)) if provider.exclusive_key else []
         by_time: dict[int, Mark | None] = {mark.at: mark for mark in marks}
         befores = {name(order): self._befores(order, marks, by_time) for order in unsettled}
         oldest = min((some[-1].top for order in due if (some := befores[name(order)])), default=None)
@@ -175,13 +175,13 @@ class Settlement:
         """Return the last marks that are older than an order, newest first: those that its first look has found."""
         if order.search is None:
             return [mark for mark in marks if is_before(mark, order)][:_BEFORES]
-        found = [self._mark(order.provider, at, by_time) for at in order.search.befores]
+        found = [self._mark(order.account, at, by_time) for at in order.search.befores]
         return [mark for mark in found if mark is not None]
 
-    def _mark(self, provider: str, at: int, by_time: dict[int, Mark | None]) -> Mark | None:
+    def _mark(self, account: Account, at: int, by_time: dict[int, Mark | None]) -> Mark | None:
         """Return the mark of a time; many orders share one, so each is read once."""
         if at not in by_time:
-            by_time[at] = self.accounts.get(provider, at)
+            by_time[at] = self.accounts.get(account, at)
         return by_time[at]
 
     def _trail(self, provider: Provider, low: int | None, created: int | None) -> tuple[list[Bound], bool]:
@@ -190,7 +190,7 @@ class Settlement:
         The flag says that there were too many.
         """
         trail: list[Bound] = []
-        for bound in islice(self.orders.bound(provider.slug), _TRAIL):
+        for bound in islice(self.orders.bound(provider.account), _TRAIL):
             trail.append(bound)
             if (low is None or bound.number <= low) and (created is None or bound.at < created):
                 return trail, False
@@ -244,7 +244,7 @@ class Settlement:
 
     def _reach(self, order: Order, case: _Case, after: int | None) -> Range:
         """Return where an order must be at the provider; without a mark before it, by the clocks."""
-        last = None if after is None else self._mark(order.provider, after, case.by_time)
+        last = None if after is None else self._mark(order.account, after, case.by_time)
         befores = case.befores[name(order)]
         reach = range_around(befores[0] if befores else None, last, case.trail)
         if befores:
@@ -320,7 +320,7 @@ class Settlement:
             if case.calls < 0 or now >= case.end:
                 return False
             patience = reading_patience(now, case.end)
-            case.asked.update(self.batcher.ask(case.provider.slug, Action.STATUS, missing, patience))
+            case.asked.update(self.batcher.ask(case.provider.account, Action.STATUS, missing, patience))
         return all(_is_told(case.asked[number]) for number in numbers)
 
     def _candidates(self, order: Order, search: Search, reach: Range, case: _Case) -> list[int] | None:
@@ -382,9 +382,9 @@ class Settlement:
         known = {name(one) for one in case.unsettled}
         case.unsettled = [
             *case.unsettled,
-            *(o for o in self.orders.unsettled(case.provider.slug) if name(o) not in known),
+            *(o for o in self.orders.unsettled(case.provider.account) if name(o) not in known),
         ]
-        new = list(takewhile(lambda bound: bound.number > case.top, self.orders.bound(case.provider.slug)))
+        new = list(takewhile(lambda bound: bound.number > case.top, self.orders.bound(case.provider.account)))
         case.trail = [*new, *case.trail]
         case.taken |= {bound.number for bound in new}
         return self._makers({(bound.tenant, bound.order) for bound in new}, case)
@@ -401,7 +401,7 @@ class Settlement:
         names = {(bound.tenant, bound.order) for bound in case.trail if bound.number > low}
         names |= {(one.tenant, one.order) for mark in befores for one in mark.charges.values()}
         if not befores:
-            some = list(islice(self.orders.open(case.provider.slug), _OPEN + 1))
+            some = list(islice(self.orders.open(case.provider.account), _OPEN + 1))
             if len(some) > _OPEN:
                 return None
             names |= {name(one) for one in some}

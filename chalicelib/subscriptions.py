@@ -64,7 +64,7 @@ class Subscriptions:
 
     def _adopted(self, order: Order, numbers: Sequence[int], patience: Patience, until: int) -> Order:
         """Take in what can be; each of the others stands in the log, and keeps the subscription from ending."""
-        statuses = self.batcher.ask(order.provider, Action.STATUS, numbers, patience) if numbers else {}
+        statuses = self.batcher.ask(order.account, Action.STATUS, numbers, patience) if numbers else {}
         for number in numbers:
             status = statuses[number]
             if number in order.children:

@@ -61,7 +61,7 @@ class Tracking:
         """
         # Where a panel's pace is too slow for all of them, those that waited longest come first.
         asked = sorted(orders, key=lambda order: order.reading.at if order.reading else 0)
-        numbers = {n: (order.provider, _number(order)) for n, order in enumerate(asked)}
+        numbers = {n: (order.account, _number(order)) for n, order in enumerate(asked)}
         outcomes = self.batcher.ask_all(Action.STATUS, numbers, patience)
         told = side_by_side(lambda n: self._refreshed(asked[n], outcomes[n], patience, until), numbers)
         return list(zip(asked, told, strict=True))

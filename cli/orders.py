@@ -78,6 +78,7 @@ class Desk:
             "extra": dict(order.extra),
             "charge": money.amount(order.price),
             "funding": order.funding.value,
+            "own_key": order.own_key,
             "start_count": reading.start_count if reading else None,
             "remains": reading.remains if reading else None,
             "idempotency_key": order.idempotency_key,
@@ -244,13 +245,15 @@ def _place(console: Console, order: Order, number: int) -> None:
 
 def _check_number(console: Console, order: Order, number: int) -> None:
     """Refuse a number that the provider does not know; one that cannot be asked is believed."""
-    waiting = [one for one in console.parts.orders.unsettled(order.provider) if one.pending_order == number]
+    waiting = [one for one in console.parts.orders.unsettled(order.account) if one.pending_order == number]
     if waiting and (order.tenant, order.id) not in {(one.tenant, one.id) for one in waiting}:
         one = waiting[0]
         raise Failure(f"{order.provider} gave its number {number} to {one.tenant}'s order {one.id}. Check the number.")
     answer = _asked(console, order, number)
     if isinstance(answer, Refused) and answer.reason is Reason.ORDER:
-        raise Failure(f"{order.provider} has no order {number} under our key ({answer.text}). Check the number.")
+        raise Failure(
+            f"{order.provider} has no order {number} under the key that bought it ({answer.text}). Check the number."
+        )
     if not isinstance(answer, Status):
         console.progress(f"{order.provider} could not be asked about its order {number}; you are believed.")
 
@@ -262,7 +265,7 @@ def _is_confirmed(console: Console, order: Order, number: int) -> bool:
 
 def _asked(console: Console, order: Order, number: int) -> Outcome:
     patience = Patience(PATIENCE, console.parts.clock.now() + READ_TIME)
-    return console.parts.settlement.batcher.ask(order.provider, Action.STATUS, [number], patience)[number]
+    return console.parts.settlement.batcher.ask(order.account, Action.STATUS, [number], patience)[number]
 
 
 def _decided(order: Order) -> str:

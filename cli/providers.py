@@ -277,7 +277,8 @@ def remove(console: Console, provider: str, *, yes: bool) -> None:
     tied = [tenant.id for tenant in console.registry.tenants() if provider in (tenant.providers or ())]
     if tied:
         raise Failure(f"{provider} is named by {', '.join(tied)}. Change that first: `tenants set … --providers …`.")
-    unsettled = sum(1 for _ in console.parts.orders.unsettled(provider))
+    accounts = [one for one in console.parts.directory.every_account() if one.provider == provider]
+    unsettled = sum(1 for account in accounts for _ in console.parts.orders.unsettled(account))
     if unsettled:
         raise Failure(
             f"{unsettled} orders at {provider} are not settled. Wait, or decide them first:"
@@ -286,7 +287,8 @@ def remove(console: Console, provider: str, *, yes: bool) -> None:
     if not yes:
         _confirm(f"Remove {provider}? Its open orders can then no longer be followed.")
     console.registry.remove_provider(provider)
-    _forget_key(console, provider)
+    for account in accounts:
+        _forget_key(console, account)
     console.emit({"provider": provider, "removed": True}, f"{provider} is removed.")
 
 
@@ -296,9 +298,9 @@ def _confirm(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def _forget_key(console: Console, provider: str) -> None:
+def _forget_key(console: Console, account: Account) -> None:
     try:
-        console.parts.vault.forget(Account(provider))
+        console.parts.vault.forget(account)
     except ClientError as error:
         if error.response["Error"]["Code"] not in GONE:
             raise

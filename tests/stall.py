@@ -15,7 +15,7 @@ from chalicelib.commands import AddCommand, AnyCommand, StatusCommand
 from chalicelib.errors import Code, NeverSent, PanelgateError, Refusal
 from chalicelib.gateway import Credentials, Result
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
-from chalicelib.model import Order, OrderState
+from chalicelib.model import Account, Order, OrderState
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.ports import Clock, Sender
 from chalicelib.purchase import Deadline, Receipt
@@ -177,7 +177,7 @@ class Stall:
         self.jobs()
 
     def unsettled(self) -> list[Order]:
-        return list(self.parts.orders.unsettled(self.slug))
+        return list(self.parts.orders.unsettled(Account(self.slug)))
 
     def orders(self) -> list[Order]:
         """Return all orders, newest first."""
@@ -236,7 +236,7 @@ class Stall:
 
     def _is_noted(self, order: Order, numbers: set[int]) -> bool:
         """Say whether each of the panel's numbers was noted on an order that had been given up."""
-        noted = {one.number for one in self.parts.orders.bound(self.slug) if one.order == order.id}
+        noted = {one.number for one in self.parts.orders.bound(Account(self.slug)) if one.order == order.id}
         return numbers <= noted
 
     def _judge_money(

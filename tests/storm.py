@@ -19,7 +19,7 @@ from chalicelib.commands import AddCommand
 from chalicelib.errors import AnswerLost, NeverSent, Refusal, StoreBusy
 from chalicelib.gateway import Credentials
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
-from chalicelib.model import FINAL, Order, OrderState, Tenant
+from chalicelib.model import FINAL, Account, Order, OrderState, Tenant
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.purchase import Deadline, Receipt
 from chalicelib.session import Session
@@ -290,7 +290,7 @@ class Storm:
                     self.seen_unknown.add((order.tenant, order.id))
 
     def unsettled(self) -> list[Order]:
-        return [one for slug in self.market.network.panels for one in self.market.parts.orders.unsettled(slug)]
+        return [one for slug in self.market.network.panels for one in self.market.parts.orders.unsettled(Account(slug))]
 
     def poll_to_the_end(self) -> None:
         for _ in range(200):

@@ -20,14 +20,17 @@ pk                sk                                item
 ``ORIGIN#<origin  ``<tenant>``                      that the tenant lists this web origin
 ``PROVIDERS``     ``<provider>``                    configuration of a provider
 ``PROVIDERS``     ``NUMBER#<number>``               whose number it is, for ever
+``PROVIDERS``     ``ACCOUNT#<provider>#<tenant>``   that the tenant has, or had, an account of its own there
 ``P#<provider>``  ``PACE``                          limiter of the provider
 ``P#<provider>``  ``SERVICE#<id>``                  one service
 ``P#<provider>``  ``CATALOG``                       version and size of the compressed list
 ``P#<provider>``  ``CATALOG#<version>#<n>``         a piece of it
-``P#<provider>``  ``BOUND#<order>``                 which of our orders a provider's order (20 digits) belongs to
-``P#<provider>``  ``OPEN#<time>#<tenant>#<id>``     an order whose purchase is not known, or that came late
-``P#<provider>``  ``MARK#<time>``                   what the account stood at (`ports.Mark`), for a week
+``P#<account>``   ``BOUND#<order>``                 which of our orders a provider's order (20 digits) belongs to
+``P#<account>``   ``OPEN#<time>#<tenant>#<id>``     an order whose purchase is not known, or that came late
+``P#<account>``   ``MARK#<time>``                   what the account stood at (`ports.Mark`), for a week
 ``AUDIT``         ``HEAD``                          number and hash of the journal's last record (`cli.journal`)
 ``AUDIT``         ``RECORD#<number>``               one act of an operator, or its outcome: a text and its SHA-256
 ================  ================================  ==================================================================
+
+An account is called ``<provider>``, or ``<provider>#<tenant>`` where it is a tenant's own.
 """

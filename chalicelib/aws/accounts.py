@@ -1,10 +1,11 @@
-"""What the operator's accounts at the providers stood at, minute by minute: what a lost order can be told by."""
+"""The accounts at the providers, and what they stood at, minute by minute: what a lost order can be told by."""
 
 from collections.abc import Iterator
 from decimal import Decimal
 from itertools import islice
 
 from chalicelib.aws.table import Item, Table, Write
+from chalicelib.model import Account
 from chalicelib.ports import Charged, Mark
 
 # So many that are too old go with each new one: an idle week may have left thousands.
@@ -15,6 +16,16 @@ _PAGE = 10
 KEPT = 7 * 24 * 3600 * 1_000_000
 
 
+def account_name(account: Account) -> str:
+    """Return what an account is called in keys: its provider, and its tenant where it is a tenant's own."""
+    return account.provider if account.tenant is None else f"{account.provider}#{account.tenant}"
+
+
+def partition(account: Account) -> str:
+    """Return under what the table has the orders and the marks of an account."""
+    return f"P#{account_name(account)}"
+
+
 class DynamoAccounts:
     """Marks in the table; see ``ports.Accounts``."""
 
@@ -22,20 +33,20 @@ class DynamoAccounts:
         """Use ``table``."""
         self._table = table
 
-    def marks(self, provider: str) -> Iterator[Mark]:
+    def marks(self, account: Account) -> Iterator[Mark]:
         """Yield the marks of an account, newest first; none is missing."""
-        for item in self._table.query(f"P#{provider}", "MARK#", newest=True, page=_PAGE):
+        for item in self._table.query(partition(account), "MARK#", newest=True, page=_PAGE):
             yield _mark(item)
 
-    def get(self, provider: str, at: int) -> Mark | None:
+    def get(self, account: Account, at: int) -> Mark | None:
         """Return the mark that was made at a time, if it is still kept."""
-        item = self._table.get(f"P#{provider}", f"MARK#{at:020}")
+        item = self._table.get(partition(account), f"MARK#{at:020}")
         return None if item is None else _mark(item)
 
-    def add(self, provider: str, mark: Mark, *, until: int) -> None:
+    def add(self, account: Account, mark: Mark, *, until: int) -> None:
         """Keep a mark, and let those go that are too old to tell anything."""
-        self._table.write(Write(f"P#{provider}", f"MARK#{mark.at:020}", put=_item(mark)), until=until)
-        old = self._table.query(f"P#{provider}", "MARK#", last=f"MARK#{mark.at - KEPT:020}", page=_PAGE)
+        self._table.write(Write(partition(account), f"MARK#{mark.at:020}", put=_item(mark)), until=until)
+        old = self._table.query(partition(account), "MARK#", last=f"MARK#{mark.at - KEPT:020}", page=_PAGE)
         too_old = islice(old, _GO)
         self._table.delete_many([(item["pk"], item["sk"]) for item in too_old])
 

@@ -19,6 +19,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import TypeVar
 
+from chalicelib.aws.accounts import partition
 from chalicelib.aws.audit_rules import (
     OF_ORDERS,
     Books,
@@ -37,6 +38,7 @@ from chalicelib.aws.audit_rules import (
     related_keys,
     wallet_faults,
 )
+from chalicelib.aws.directory import DynamoDirectory
 from chalicelib.aws.table import Item, Table
 from chalicelib.aws.wallet import DynamoWallet
 
@@ -79,9 +81,9 @@ class _Audit:
             yield from self._orders(name)
             yield from self._pointers(self._table.query(f"T#{name}", "CLAIM#"), claim_faults)
             yield from self._checked((f"T#{name}", "WALLET"), partial(self._books, name), partial(wallet_faults, name))
-        # A provider that was removed keeps its number and its bindings.
-        for holder in self._table.query("PROVIDERS", "NUMBER#"):
-            bound = self._table.query(f"P#{holder['provider']}", "BOUND#")
+        # A provider that was removed keeps its accounts and their bindings.
+        for account in DynamoDirectory(self._table).every_account():
+            bound = self._table.query(partition(account), "BOUND#")
             mine = (item for item in bound if only in (None, item.get("tenant")))
             yield from self._pointers(mine, binding_faults)
 

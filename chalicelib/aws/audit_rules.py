@@ -93,7 +93,7 @@ def order_key(tenant: str, number: object) -> Key:
 
 def bound_key(order: Order) -> Key:
     """Return the key of the record that binds an order to its provider's."""
-    return binding_key(order.provider, order.provider_order or order.late_order)
+    return binding_key(order.account, order.provider_order or order.late_order)
 
 
 def named_order(pointer: Item) -> Key:

@@ -9,7 +9,7 @@ from chalicelib.aws import limits
 from chalicelib.aws.table import ConditionFailed, Item, Table, Write
 from chalicelib.errors import StoreBusy
 from chalicelib.keys import ClientKey
-from chalicelib.model import Funding, Ids, Provider, Scope, Tenant
+from chalicelib.model import Account, Funding, Ids, Provider, Scope, Tenant
 from chalicelib.ports import Admission, Admitted, Stranger, Suspended, Throttled
 
 # How long a container uses the providers' configuration before it looks again, in µs. A disabled provider is used
@@ -57,13 +57,15 @@ class DynamoDirectory:
         now = self._table.clock.now()
         if not 0 <= now - self._providers_read < CONFIGURATION_AGE:
             items = self._table.query("PROVIDERS")
-            self._providers = {item["sk"]: provider(item) for item in items if not item["sk"].startswith("NUMBER#")}
+            self._providers = {item["sk"]: provider(item) for item in items if is_provider(item)}
             self._providers_read = now
         return self._providers
 
-    def every_slug(self) -> list[str]:
-        """Return the names of all providers that there ever were: removed ones may have orders that are not settled."""
-        return [item["provider"] for item in self._table.query("PROVIDERS", "NUMBER#")]
+    def every_account(self) -> list[Account]:
+        """Return all accounts that there ever were, the operator's first: removed ones may have unsettled orders."""
+        holders = [item for item in self._table.query("PROVIDERS") if not is_provider(item)]
+        accounts = [Account(item["provider"], item.get("tenant")) for item in holders]
+        return sorted(accounts, key=lambda account: (account.tenant is not None, account.provider))
 
     def origin_listed(self, origin: str) -> bool:
         """Say whether an active tenant lists this web origin."""
@@ -74,6 +76,11 @@ class DynamoDirectory:
             if owner and owner["active"] and origin in owner.get("origins", ()):
                 return True
         return False
+
+
+def is_provider(item: Mapping[str, Any]) -> bool:
+    """Say whether an item among the providers is one: the others, with a `#`, hold numbers and tenants' accounts."""
+    return "#" not in item["sk"]
 
 
 def _admission(key: ClientKey, now: int, *, full: bool) -> Write:
@@ -147,7 +154,7 @@ def tenant_attributes(value: Tenant) -> Item:
         # The item is written on every request: what is not set takes no room.
         "daily_spend": value.daily_spend,
         "refuse_duplicate_link": value.refuse_duplicate_link or None,
-        "own_keys": sorted(value.own_keys) or None,
+        "own_keys": value.own_keys or None,
     }
 
 

@@ -3,11 +3,13 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from chalicelib.aws.accounts import account_name
 from chalicelib.aws.table import Item
 from chalicelib.model import (
     FINAL,
     RECHECKS,
     REOPENS,
+    Account,
     Attempt,
     Budget,
     Change,
@@ -91,14 +93,14 @@ def _search(item: Item) -> Search:
     )
 
 
-def live(provider: str) -> str:
-    """Return under what the index of open orders has those that a provider took and that have not ended."""
-    return f"placed#{provider}"
+def live(account: Account) -> str:
+    """Return under what the index of open orders has those that an account placed and that have not ended."""
+    return f"placed#{account_name(account)}"
 
 
-def ended(provider: str) -> str:
+def ended(account: Account) -> str:
     """Return under what the index has those that have ended and that their provider may still reopen."""
-    return f"ended#{provider}"
+    return f"ended#{account_name(account)}"
 
 
 def _followed(order: Order) -> Item:
@@ -107,8 +109,8 @@ def _followed(order: Order) -> Item:
         return {}
     status = order.reading.status if order.reading else None
     if status not in FINAL:
-        return {"open": live(order.provider), "due": order.created}
-    return {"open": ended(order.provider), "due": order.created + RECHECKS[0]} if status in REOPENS else {}
+        return {"open": live(order.account), "due": order.created}
+    return {"open": ended(order.account), "due": order.created + RECHECKS[0]} if status in REOPENS else {}
 
 
 def to_item(order: Order) -> Item:
@@ -149,6 +151,7 @@ def to_item(order: Order) -> Item:
         "refunded": order.refunded,
         "children": None if order.held is None else {str(number): ours for number, ours in order.children.items()},
         "parent": order.parent,
+        "own_key": order.own_key or None,
         "provider_order": order.provider_order,
         "reading": reading_item(order.reading) if order.reading else None,
     }
@@ -209,4 +212,5 @@ def from_item(item: Item) -> Order:
         refunded=item.get("refunded", 0),
         children={int(number): ours for number, ours in item.get("children", {}).items()},
         parent=item.get("parent"),
+        own_key=item.get("own_key", False),
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from chalicelib.actions import Placed
 from chalicelib.aws import wallet
+from chalicelib.aws.accounts import partition
 from chalicelib.aws.order_items import (
     attempt_item,
     change_item,
@@ -31,6 +32,7 @@ from chalicelib.model import (
     MOVES,
     RECHECKS,
     REOPENS,
+    Account,
     Attempt,
     Change,
     Order,
@@ -305,28 +307,28 @@ class DynamoOrders:
         with contextlib.suppress(ConditionFailed):  # settled meanwhile, or another settlement has looked
             self._table.write(write, until=until)
 
-    def unsettled(self, provider: str) -> Iterator[Order]:
-        """Yield a provider's orders whose purchase is not known, oldest first; none is missing."""
-        names = self._table.query(f"P#{provider}", "OPEN#")
+    def unsettled(self, account: Account) -> Iterator[Order]:
+        """Yield an account's orders whose purchase is not known, oldest first; none is missing."""
+        names = self._table.query(partition(account), "OPEN#")
         while some := list(islice(names, _AT_ONCE)):
             items = self._table.get_many([(f"T#{name['tenant']}", f"ORDER#{name['order']}") for name in some])
             yield from sorted(map(from_item, items), key=lambda order: order.created)
 
-    def bound(self, provider: str) -> Iterator[Bound]:
-        """Yield the provider's orders that are ours, highest number first; none is missing."""
-        for item in self._table.query(f"P#{provider}", "BOUND#", newest=True, page=_AT_ONCE):
+    def bound(self, account: Account) -> Iterator[Bound]:
+        """Yield an account's orders that are ours, highest number first; none is missing."""
+        for item in self._table.query(partition(account), "BOUND#", newest=True, page=_AT_ONCE):
             number = int(item["sk"].removeprefix("BOUND#"))
             yield Bound(number, item["tenant"], item["order"], item["sent"], item["at"])
 
     # -- following -------------------------------------------------------------------------------------------------
 
-    def open(self, provider: str, *, before: int | None = None) -> Iterator[Order]:
-        """Yield the provider's placed orders that have not ended, those that are due by a time or all; some may lag."""
-        yield from self._due(live(provider), before)
+    def open(self, account: Account, *, before: int | None = None) -> Iterator[Order]:
+        """Yield an account's placed orders that have not ended, those that are due by a time or all; some may lag."""
+        yield from self._due(live(account), before)
 
-    def ended(self, provider: str, *, before: int) -> Iterator[Order]:
-        """Yield the provider's orders that have ended and are to be looked at again before a time; some may lag."""
-        yield from self._due(ended(provider), before)
+    def ended(self, account: Account, *, before: int) -> Iterator[Order]:
+        """Yield an account's orders that have ended and are to be looked at again before a time; some may lag."""
+        yield from self._due(ended(account), before)
 
     def _due(self, kind: str, before: int | None) -> Iterator[Order]:
         condition, values = "#open = :open", Item({":open": kind})
@@ -347,7 +349,7 @@ class DynamoOrders:
             # One that was opened again meanwhile stays.
             condition="#open = :ended" if due is None else "attribute_exists(#open)",
             names={"#open": "open"},
-            values={":ended": ended(order.provider)} if due is None else {":due": due},
+            values={":ended": ended(order.account)} if due is None else {":due": due},
         )
         with contextlib.suppress(ConditionFailed):  # it has ended
             self._table.write(write, until=until)
@@ -483,7 +485,7 @@ def _followed(order: Order, reading: Reading, names: dict[str, str], values: Ite
     if reading.status in FINAL and reading.status not in REOPENS:
         return " REMOVE #open, due"
     is_over = reading.status in REOPENS
-    values[":open"] = (ended if is_over else live)(order.provider)
+    values[":open"] = (ended if is_over else live)(order.account)
     values[":due"] = reading.at + (RECHECKS[0] if is_over else 0)
     return ", #open = :open, due = :due"
 
@@ -557,22 +559,22 @@ def _link_claim(order: Order, over: Order | None) -> list[Write]:
     ]
 
 
-def binding_key(provider: str, provider_order: int | None) -> tuple[str, str]:
-    """Return the key of what says to which of our orders a provider's order belongs; keys sort as the numbers do."""
-    return f"P#{provider}", f"BOUND#{provider_order:020}"
+def binding_key(account: Account, provider_order: int | None) -> tuple[str, str]:
+    """Return the key of what says to which of our orders an account's order belongs; keys sort as the numbers do."""
+    return partition(account), f"BOUND#{provider_order:020}"
 
 
 def _binding(order: Order, provider_order: int | None) -> Write:
     """Return the write by which a provider's order belongs to this order alone."""
     return Write(
-        *binding_key(order.provider, provider_order),
+        *binding_key(order.account, provider_order),
         put={"tenant": order.tenant, "order": order.id, "sent": order.created, "at": order.updated},
         condition="attribute_not_exists(pk)",
     )
 
 
 def _unsettled(order: Order) -> Write:
-    """Return the write by which the provider has an order whose purchase is not known."""
+    """Return the write by which the account has an order whose purchase is not known."""
     return Write(*_open_key(order), put={"tenant": order.tenant, "order": order.id})
 
 
@@ -581,7 +583,7 @@ def _settled(order: Order) -> Write:
 
 
 def _open_key(order: Order) -> tuple[str, str]:
-    return f"P#{order.provider}", f"OPEN#{order.created:020}#{order.tenant}#{order.id}"
+    return partition(order.account), f"OPEN#{order.created:020}#{order.tenant}#{order.id}"
 
 
 def _freed(order: Order) -> list[Write]:
@@ -636,7 +638,7 @@ def _move(  # noqa: PLR0913 - a move is made of these
         values |= _evidence(evidence)
     if state is OrderState.PLACED:
         changes += ["#open = :open", "due = :updated"]
-        names["#open"], values[":open"] = "open", live(order.provider)
+        names["#open"], values[":open"] = "open", live(order.account)
     return Write(
         *_key(order),
         update="SET " + ", ".join(changes) + (f" REMOVE {', '.join(removed)}" if removed else ""),

@@ -65,6 +65,8 @@ def _item(refill: Refill) -> Item:
         "created_at": refill.created,
         "at": refill.at,
     }
+    if refill.own_key:
+        item["own_key"] = True
     return item if refill.provider_refill is None else {**item, "provider_refill": refill.provider_refill}
 
 
@@ -78,4 +80,5 @@ def _refill(tenant: str, item: Item) -> Refill:
         status=RefillStatus(item["status"]),
         created=item["created_at"],
         at=item["at"],
+        own_key=item.get("own_key", False),
     )

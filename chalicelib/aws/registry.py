@@ -8,6 +8,7 @@ from typing import Any
 
 from chalicelib.aws import limits
 from chalicelib.aws.directory import (
+    is_provider,
     provider,
     provider_attributes,
     scope,
@@ -77,7 +78,7 @@ class Registry:
 
     def providers(self) -> list[Provider]:
         """Return all providers by slug."""
-        return [provider(item) for item in self._table.query("PROVIDERS") if not item["sk"].startswith("NUMBER#")]
+        return [provider(item) for item in self._table.query("PROVIDERS") if is_provider(item)]
 
     def provider(self, slug: str) -> Provider:
         """Return one provider.
@@ -196,13 +197,15 @@ class Registry:
     def set_tenant(self, changed: Tenant) -> None:
         """Store a tenant's changed settings. A changed limit starts with nothing to spend.
 
-        Whether it is active stays as it is stored: settings that were read before a suspension must not end it.
+        Whether it is active and which own keys it has stay as they are stored: settings that were read before a
+        suspension must not end it, nor take a key away, or its orders would be bought with the operator's.
 
         Raises:
             Missing: there is none of this name.
         """
         old = self.tenant(changed.id)
-        attributes = {name: value for name, value in tenant_attributes(changed).items() if name != "active"}
+        acts = ("active", "own_keys")
+        attributes = {name: value for name, value in tenant_attributes(changed).items() if name not in acts}
         if (old.interval, old.burst) != (changed.interval, changed.burst):
             attributes |= limits.empty_bucket(changed.interval, changed.burst, self._table.clock.now())
         given = {name: value for name, value in attributes.items() if value is not None}
@@ -240,6 +243,29 @@ class Registry:
         try:
             return tenant(self._table.write(write))
         except ConditionFailed:
+            raise Missing(f"there is no tenant {tenant_id}") from None
+
+    def set_own_key(self, tenant_id: str, slug: str, *, is_used: bool) -> None:
+        """Have a tenant's new orders at a provider bought with its own key, or (False) with the operator's again.
+
+        It holds from the tenant's next request on. The key is in the vault before it is used, and stays there after:
+        orders remain with the account that bought them, which is remembered for ever.
+
+        Raises:
+            Missing: there is no such tenant or provider.
+        """
+        self.provider(slug)
+        own = Write(
+            f"T#{tenant_id}",
+            "TENANT",
+            update=f"{'ADD' if is_used else 'DELETE'} own_keys :slug",
+            condition="attribute_exists(pk)",
+            values={":slug": {slug}},
+        )
+        account = Write("PROVIDERS", f"ACCOUNT#{slug}#{tenant_id}", put={"provider": slug, "tenant": tenant_id})
+        try:
+            self._table.transact([own, account] if is_used else [own])
+        except TransactionRefused:
             raise Missing(f"there is no tenant {tenant_id}") from None
 
     # -- clients ---------------------------------------------------------------------------------------------------

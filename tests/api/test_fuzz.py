@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.aws.orders import binding_key
+from chalicelib.model import Account
 from sandbox.messages import PanelError
 from sandbox.orders import Order
 from sandbox.purchase import TYPES, read_purchase
@@ -155,7 +156,7 @@ CHECKED: dict[int, set[int]] = {}
 
 
 def check_price(market: Market, slug: str, bought: Order) -> None:
-    bound = market.parts.table.get(*binding_key(slug, bought.id))
+    bound = market.parts.table.get(*binding_key(Account(slug), bought.id))
     assert bound is not None
     ours = market.parts.orders.get(bound["tenant"], bound["order"])
     assert ours is not None

@@ -10,7 +10,7 @@ import pytest
 from chalicelib.actions import Placed
 from chalicelib.errors import AlreadyBound
 from chalicelib.jobs import sweep_orders
-from chalicelib.model import Attempt, Funding, Order, OrderState, OrderStatus, Reading
+from chalicelib.model import Account, Attempt, Funding, Order, OrderState, OrderStatus, Reading
 from chalicelib.ports import Accepted, Broke, Claimed
 from tests.world import LINK, SECOND, START, World
 
@@ -184,7 +184,7 @@ def test_what_an_index_that_lags_names_is_read_before_it_is_believed(world: Worl
         def __getattr__(self, name: str) -> Any:
             return (lambda **_: stale) if name == "query" else getattr(real, name)
 
-    assert not list(world.twin(dynamodb=Stale()).orders.open("smosale", before=UNTIL))
+    assert not list(world.twin(dynamodb=Stale()).orders.open(Account("smosale"), before=UNTIL))
 
 
 def test_a_providers_order_belongs_to_one_of_ours(world: World) -> None:

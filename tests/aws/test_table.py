@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib.model import OrderState
+from chalicelib.model import Account, OrderState
 from chalicelib.ports import Accounts, Mark
 from tests.aws.test_orders import UNTIL, accepted
 from tests.faults import TRANSACT
@@ -49,14 +49,14 @@ def test_a_purchase_that_the_store_will_not_take_stays_to_be_settled(world: Worl
         world.add(parts=world.twin(Answers(world.parts.table.client, "IdempotentParameterMismatchException", 1)))
     [order] = world.parts.orders.page("acme")
     assert order.state is OrderState.SENDING
-    assert [one.id for one in world.parts.orders.unsettled("smosale")] == [order.id]
+    assert [one.id for one in world.parts.orders.unsettled(Account("smosale"))] == [order.id]
     assert (len(world.panel.purchases), world.money()) == (1, (CREDIT - PRICE, PRICE))
 
 
 def test_of_more_than_a_page_of_unsettled_orders_none_is_missing(world: World) -> None:
     world.parts.wallet.credit("acme", 1000 * SECOND, reference="more")
     made = {accepted(world, id=2_000_000 + n, link="https://example.com/" + "x" * 9000).id for n in range(130)}
-    assert {order.id for order in world.parts.orders.unsettled("smosale")} == made
+    assert {order.id for order in world.parts.orders.unsettled(Account("smosale"))} == made
     assert {order.id for order in world.parts.orders.page("acme")} == made
 
 
@@ -64,5 +64,5 @@ def test_marks_are_paged_newest_first(world: World) -> None:
     accounts: Accounts = world.parts.settlement.accounts
     for n in range(25):
         mark = Mark(at=UNTIL + n, balance=Decimal(n), top=n, top_after=n, charges={}, unsettled=frozenset())
-        accounts.add("smosale", mark, until=UNTIL)
-    assert [mark.top for mark in accounts.marks("smosale")] == list(range(24, -1, -1))
+        accounts.add(Account("smosale"), mark, until=UNTIL)
+    assert [mark.top for mark in accounts.marks(Account("smosale"))] == list(range(24, -1, -1))

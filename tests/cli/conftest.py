@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import simplejson
 
+from chalicelib.model import Account
 from cli.console import Aws, Console, run
 from cli.main import panelgate
+from sandbox.panel import Customer
 from sandbox.server import Sandbox
 from tests.conftest import aws_client, table_schema
 
@@ -146,6 +148,15 @@ def sandbox() -> Iterator[Sandbox]:
 
 def panel_key(slug: str) -> str:
     return f"sandbox-{slug}-key"
+
+
+def give_own_key(stage: Console, sandbox: Sandbox, slug: str, tenant: str) -> str:
+    """Have a tenant's orders at a panel bought with a key of its own, and return that."""
+    key, account, parts = f"own-key-of-{tenant}", Account(slug, tenant), stage.parts
+    sandbox.panels[slug].customers[tenant] = Customer([key], Decimal(50))
+    parts.vault.promote(account, parts.vault.store_pending(account, key, token="1" * 32).version)
+    stage.registry.set_own_key(tenant, slug, is_used=True)
+    return key
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from cli.console import Console
 from cli.orders import Desk
 from sandbox.faults import ActiveFault
 from sandbox.server import Sandbox
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Shell, give_own_key
 
 
 def buy(console: Console, key: str, **fields: Any) -> int:
@@ -184,6 +184,20 @@ def test_a_number_that_the_provider_does_not_know_is_refused(
     order = lose(sandbox, stage, key)
     assert "has no order 99" in shell.failure("orders", "resolve", "acme", str(order), "--provider-order", "99")
     assert shell.ok("orders", "show", "acme", str(order))["state"] == "unknown"
+
+
+def test_a_number_is_asked_for_with_the_key_that_bought(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    buy(stage, key)
+    give_own_key(stage, sandbox, "smosale", "acme")
+    order = lose(sandbox, stage, key, bought=True, link="https://example.com/q")
+    stage.registry.set_own_key("acme", "smosale", is_used=False)
+    assert shell.ok("orders", "show", "acme", str(order))["own_key"] is True
+    error = shell.failure("orders", "resolve", "acme", str(order), "--provider-order", "23501")
+    assert error.startswith("smosale has no order 23501 under the key that bought it")
+    shown = shell.ok("orders", "resolve", "acme", str(order), "--provider-order", "23502")
+    assert (shown["state"], shown["provider_order"]) == ("placed", 23502)
 
 
 def test_a_number_of_another_order_is_refused(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:

@@ -3,13 +3,13 @@ from typing import Any
 import pytest
 
 from chalicelib.actions import Balance
-from chalicelib.errors import PanelgateError
+from chalicelib.errors import PanelgateError, Unavailable
 from chalicelib.model import Account, Source
 from chalicelib.panels import DIALECTS
 from cli.console import Console, Failure
 from sandbox.faults import ActiveFault
 from sandbox.server import Sandbox
-from tests.cli.conftest import Shell, amount, panel_key
+from tests.cli.conftest import Shell, amount, give_own_key, panel_key
 from tests.cli.test_orders import buy
 
 ADD = ("providers", "add", "smosale", "--dialect", "perfectpanel", "--url")
@@ -241,6 +241,24 @@ def test_remove_refuses_while_an_order_is_not_settled(
     assert shell.ok("providers", "list")["providers"]
     stage.parts.orders.give_up(order, "decided", until=2**62, source=Source.OPERATOR)
     shell.ok("providers", "remove", smosale, "--yes")
+
+
+def test_remove_minds_the_accounts_of_tenants_and_forgets_their_keys(
+    shell: Shell, sandbox: Sandbox, smosale: str, acme: str, stage: Console
+) -> None:
+    shell.ok("wallet", "credit", acme, "100", "--reference", "start")
+    key = shell.ok("clients", "create", acme)["key"]
+    give_own_key(stage, sandbox, smosale, acme)
+    sandbox.panels[smosale].faults.append(ActiveFault("reset", action="add", count=1))
+    order = stage.parts.orders.get(acme, buy(stage, key))
+    assert order is not None
+    stage.registry.set_own_key(acme, smosale, is_used=False)
+    assert "1 orders at smosale are not settled" in shell.failure("providers", "remove", smosale, "--yes")
+    stage.parts.orders.give_up(order, "decided", until=2**62, source=Source.OPERATOR)
+    shell.ok("providers", "remove", smosale, "--yes")
+    for account in (Account(smosale), Account(smosale, acme)):
+        with pytest.raises(Unavailable):
+            stage.parts.vault.key(account, fresh=True)
 
 
 def test_what_was_removed_can_be_added_again(shell: Shell, sandbox: Sandbox, smosale: str, stage: Console) -> None:

@@ -9,7 +9,7 @@ import pytest
 from chalicelib import money
 from chalicelib.aws.accounts import KEPT
 from chalicelib.jobs import settle_orders
-from chalicelib.model import FINAL, RECHECKS, REOPENS, Order, OrderState, OrderStatus, Source, may_follow
+from chalicelib.model import FINAL, RECHECKS, REOPENS, Account, Order, OrderState, OrderStatus, Source, may_follow
 from chalicelib.ports import Mark
 from sandbox.faults import ActiveFault
 from sandbox.orders import Stage
@@ -28,7 +28,7 @@ def statuses(order: Order) -> list[OrderStatus]:
 
 
 def marks(market: Market, slug: str) -> list[Mark]:
-    return list(market.parts.following.accounts.marks(slug))
+    return list(market.parts.following.accounts.marks(Account(slug)))
 
 
 # -- refunds that nobody asked for -------------------------------------------------------------------------------------
@@ -214,8 +214,8 @@ def test_a_subscriptions_order_that_had_ended_when_it_was_seen_is_not_asked_for_
     market.time.at += 3600 * SECOND
     shop.wait(2)
     assert len(shop.look(parent).children) == 2
-    assert list(market.parts.orders.open("smosale", before=UNTIL)) == []
-    assert len(list(market.parts.orders.ended("smosale", before=UNTIL))) == 3
+    assert list(market.parts.orders.open(Account("smosale"), before=UNTIL)) == []
+    assert len(list(market.parts.orders.ended(Account("smosale"), before=UNTIL))) == 3
 
 
 def test_a_panel_that_does_not_answer_is_asked_again_and_not_at_once(market: Market) -> None:
@@ -270,9 +270,9 @@ def test_old_marks_go_a_few_at_a_time(market: Market) -> None:
     accounts = market.parts.following.accounts
     mark = Mark(at=0, balance=Decimal(1), top=0, top_after=0, charges={}, unsettled=frozenset())
     for at in range(50):
-        accounts.add("smosale", replace(mark, at=at), until=UNTIL)
-    accounts.add("smosale", replace(mark, at=KEPT + 100), until=UNTIL)
+        accounts.add(Account("smosale"), replace(mark, at=at), until=UNTIL)
+    accounts.add(Account("smosale"), replace(mark, at=KEPT + 100), until=UNTIL)
     assert 20 <= len(marks(market, "smosale")) <= 40
-    accounts.add("smosale", replace(mark, at=KEPT + 101), until=UNTIL)
-    accounts.add("smosale", replace(mark, at=KEPT + 102), until=UNTIL)
+    accounts.add(Account("smosale"), replace(mark, at=KEPT + 101), until=UNTIL)
+    accounts.add(Account("smosale"), replace(mark, at=KEPT + 102), until=UNTIL)
     assert [one.at for one in marks(market, "smosale")] == [KEPT + 102, KEPT + 101, KEPT + 100]

@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib.aws.orders import DynamoOrders, binding_key
 from chalicelib.errors import StoreBusy
-from chalicelib.model import Order
+from chalicelib.model import Account, Order
 from chalicelib.panels.dialect import Reply
 from tests.api.http import v2, v3
 from tests.faults import FAULTS, Fault, Killed, Wire
@@ -108,7 +108,7 @@ def test_what_cannot_be_taken_in_is_told_and_nothing_is_given_back(
     foreign = world.parts.orders.get("acme", v3(world, {**FIELDS, "posts": 1}).json["order"])
     assert foreign is not None
     script(world, {OWN: {"status": "Completed", "orders": orders}, 900: CHILD, 555: CHILD})
-    pk, sk = binding_key("smosale", 555)
+    pk, sk = binding_key(Account("smosale"), 555)
     world.parts.table.put_many([{"pk": pk, "sk": sk, "tenant": "acme", "order": foreign.id}])
     with caplog.at_level("ERROR", logger="panelgate"):
         assert look(world, number)["status"] == "in_progress"
