@@ -59,6 +59,15 @@ def test_who_calls_panels_may_read_their_keys_and_the_sweeper_may_not(deployment
         assert denied is (function == "sweeporders")
 
 
+def test_who_calls_panels_for_a_tenant_may_read_its_own_keys_and_nobody_else(deployment: Deployment) -> None:
+    name = "panelgate/local/tenants/somebody/providers/smosale"
+    for function in ("apihandler", "synccatalogs", "sweeporders", "settleorders"):
+        secrets_manager = _role_client(deployment, function, "secretsmanager")
+        denied = _denied(secrets_manager.get_secret_value, SecretId=name)
+        assert denied is (function in {"synccatalogs", "sweeporders"})
+        assert _denied(secrets_manager.put_secret_value, SecretId=name, SecretString="x")
+
+
 def test_the_sweeper_may_not_delete(deployment: Deployment) -> None:
     dynamodb = _role_client(deployment, "sweeporders", "dynamodb")
     assert _denied(dynamodb.delete_item, TableName="panelgate-local", Key=KEY)
