@@ -8,7 +8,6 @@ import click
 
 from chalicelib.aws.audit import findings
 from cli.acts import Trace, acts
-from cli.chain import Walk
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import SINCE, SLUG, Table, cell
 
@@ -60,17 +59,21 @@ def _outcome(act: Mapping[str, Any]) -> str:
 @click.option("--tenant", type=SLUG, help="Only this tenant's money; the journal is one for all.")
 @pass_console
 def verify(console: Console, tenant: str | None) -> None:
-    """Verify the journal of the operators' acts, then recompute every balance; fail with the first bad record.
+    """Verify the journal of the operators' acts, and recompute every balance; fail with the first bad record of each.
 
     The stage may be in use: what is being written is looked at again, and a record that never rests is named.
     """
     tenants = [console.registry.tenant(tenant)] if tenant else console.registry.tenants()
-    walk = _verified_journal(console)
+    walk = console.journal.verify()
+    wrong: list[object] = [walk.fault] if walk.fault else []  # the money is looked at all the same
     in_motion = []
     for finding in findings(console.parts.table, tenant):
         if not finding.in_motion:
-            raise Failure(f"{cell(str(finding))}.")
+            wrong.append(finding)
+            break
         in_motion.append(f"{finding.pk} {finding.sk}")
+    if wrong:
+        raise Failure("\n".join(f"{cell(str(one))}." for one in wrong))
     verified = [one.id for one in tenants]
     shown = {
         "tenants": verified,
@@ -84,13 +87,6 @@ def verify(console: Console, tenant: str | None) -> None:
         *(f"Not seen at rest: {cell(key)}" for key in in_motion),
     ]
     console.emit(shown, "\n".join(lines))
-
-
-def _verified_journal(console: Console) -> Walk:
-    walk = console.journal.verify()
-    if walk.fault:
-        raise Failure(f"{cell(str(walk.fault))}.")
-    return walk
 
 
 @audit_command.command()

@@ -6,7 +6,7 @@ A command module declares a group and its commands::
     def tenants_command() -> None:
         \"\"\"Resellers and applications that this gateway serves.\"\"\"
 
-    @tenants_command.command()
+    @tenants_command.command(trace=Trace.NONE)
     @click.argument("tenant")
     @pass_console
     def show(console: Console, tenant: str) -> None:
@@ -14,7 +14,8 @@ A command module declares a group and its commands::
         found = console.registry.tenant(tenant)
         console.emit({"tenant": found.id, "active": found.active}, f"{found.id} is active: {found.active}")
 
-and `cli.main` names the module. `--stage` and `--json` then work before and after the command.
+and `cli.main` names the module. `--stage` and `--json` then work before and after the command. A command that does not
+say `trace=Trace.NONE` is an act of the operator: it is recorded before its function is called (`cli.acts`).
 """
 
 import functools

@@ -225,9 +225,10 @@ def _run(command: Sequence[str], cwd: Path) -> None:
 
 @dataclass(frozen=True)
 class Deployed:
-    """Where the application answers."""
+    """Where the application answers, and the name of its package, which is the content's hash."""
 
     api_url: str
+    package: str
     domain_url: str | None = None
     domain_target: str | None = None
 
@@ -270,7 +271,9 @@ def deploy(  # noqa: PLR0913 - a deployment is made of these
     parameters: dict[str, str | None] = {"Stage": stage, "ArtifactBucket": bucket, "ArtifactKey": package.key}
     parameters |= {"DomainName": domain, "CertificateArn": certificate}
     outputs = Stack(cloudformation, f"panelgate-{stage}", progress).apply(package.template.read_text(), parameters)
-    deployed = Deployed(_api_url(aws, outputs), domain and f"https://{domain}/api", outputs.get("DomainTarget"))
+    deployed = Deployed(
+        _api_url(aws, outputs), package.key, domain and f"https://{domain}/api", outputs.get("DomainTarget")
+    )
     _wait_for_health(deployed.api_url, progress, through_proxy=aws.endpoint is None)
     return deployed
 
@@ -458,6 +461,7 @@ def deploy_command(console: Console, endpoint_url: str | None, domain: str | Non
         domain=domain,
         certificate=certificate,
     )
+    console.note(package=deployed.package)
     if console.stage == LOCAL_STAGE and aws.endpoint:
         from cli.system import LocalSystem  # noqa: PLC0415 - the system itself uses this module
 

@@ -92,6 +92,7 @@ def add(console: Console, /, provider: str, dialect: str, url: str, **given: obj
     key = read_key(console, provider)
     balance = _prove_first(console, plan, key, is_sure_of_currency=given["currency"] is not None)
     added = _store(console, plan, key)
+    console.note(number=added.number)
     count = _sync(console, added)
     console.emit(
         {**document(added), "balance": plain(balance.amount), "services": count},

@@ -39,6 +39,7 @@ def credit(console: Console, tenant: str, amount: int, reference: str) -> None:
     """Add money, once per reference: it is safe to repeat."""
     console.registry.tenant(tenant)
     is_new = console.parts.wallet.credit(tenant, amount, reference=reference)
+    console.note(repeated=not is_new)
     shown = _document(console, tenant)
     outcome = "were added" if is_new else "had been added under this reference before; nothing was added now"
     console.emit(

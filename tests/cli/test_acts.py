@@ -199,6 +199,13 @@ def test_what_was_typed_and_what_was_not_stand_there(shell: Shell, client: str) 
     assert changed == {"provider": "smosale", "interval": "30/m", "exclusive_key": False}
 
 
+def test_facts_of_what_became_of_it_stand_there(shell: Shell, smosale: str, acme: str) -> None:
+    del smosale
+    for _ in range(2):
+        shell.ok("wallet", "credit", acme, "5", "--reference", "r")
+    assert [act["facts"] for act in acts(shell)] == [{"number": 1}, {}, {"repeated": False}, {"repeated": True}]
+
+
 def test_for_people(shell: Shell, acme: str) -> None:
     shell.ok("wallet", "credit", acme, "5", "--reference", "invoice 1")
     told = shell("audit").out.splitlines()

@@ -12,6 +12,7 @@ from cli.chain import Head, Record, sort_key
 from cli.console import Aws, Console
 from cli.journal import STREAM, Anchor, Journal
 from tests.cli.conftest import AUDIT_LOG, Shell
+from tests.cli.test_audit import spoil_wallet
 
 RECORDS = 12
 
@@ -258,6 +259,14 @@ def test_verify_exits_with_1_and_the_sentence(shell: Shell, journal: Journal) ->
     assert shell.failure("audit", "verify", "--tenant", "acme") == sentence
 
 
+def test_a_bad_journal_does_not_hide_bad_money(shell: Shell, journal: Journal, stage: Console) -> None:
+    a_text_is_edited(journal)
+    spoil_wallet(stage, "acme")
+    first, second = shell.failure("audit", "verify").splitlines()
+    assert first.startswith("AUDIT RECORD#000000000005: ")
+    assert second.startswith("T#acme WALLET: ")
+
+
 def test_a_damaged_journal_takes_no_acts(shell: Shell, journal: Journal) -> None:
     journal.table.delete_many([("AUDIT", "HEAD")])
     before = list(journal.table.query("TENANTS"))
@@ -348,6 +357,14 @@ def test_a_lost_reply_records_once(journal: Journal) -> None:
     assert journal._is_stored(record, head)  # noqa: SLF001 - likewise
     assert not journal._is_stored(Record.after(head, {"kind": "other"}), head)  # noqa: SLF001 - likewise
     assert journal.head() == record.head
+
+
+def test_nothing_is_written_behind_a_record_that_was_taken_away(journal: Journal) -> None:
+    """An operator has read the head, and somebody cuts the journal's end off."""
+    head = journal.head()
+    the_end_is_cut_off(journal)
+    assert not journal._is_stored(Record.after(head, {"kind": "act"}), head)  # noqa: SLF001 - what a try does
+    assert len(stored(journal)) == 10
 
 
 # -- size --------------------------------------------------------------------------------------------------------------

@@ -173,6 +173,7 @@ def test_an_order_that_was_placed_gets_its_number(shell: Shell, sandbox: Sandbox
         assert (shown["state"], shown["provider_order"]) == ("placed", 23501)
         assert wallet(shell) == (Decimal("99.1"), 0)
     assert [event["source"] for event in shown["history"]] == ["request", "request", "operator"]
+    assert [one["key_version"] for one in shown["attempts"]] == [stage.parts.vault.key(Account("smosale")).version]
     assert "the operator found it" in shown["evidence"][-1]
     assert "nothing to decide" in shell.failure("orders", "resolve", "acme", str(order), "--not-placed")
     assert "nothing to decide" in shell.failure("orders", "resolve", "acme", str(order), "--provider-order", "23502")

@@ -92,6 +92,7 @@ def test_a_deployment_is_an_act(operator: Operator, local: LocalSystem) -> None:
     operator("deploy")
     act = operator("audit")["acts"][-1]
     assert (act["act"], act["outcome"], act["record"]) == ("deploy", "done", before + 1)
+    assert act["facts"]["package"].endswith(".zip")
 
 
 @pytest.mark.usefixtures("local")
