@@ -38,6 +38,7 @@ from chalicelib.ports import (
     Catalog,
     Clock,
     Directory,
+    Guesses,
     Orders,
     Refills,
     Stranger,
@@ -87,6 +88,7 @@ class History:
 
 Result = Money | Offers | Receipt | Told | Batch | History
 
+_GUESSING = "Too many wrong keys came from this address"
 # A page that a filter thins out looks at no more orders than this, and no longer than a read; the caller goes on.
 _LOOKED_AT = 1000
 
@@ -96,6 +98,7 @@ class Gateway:
     """The gateway; everything it needs is handed in."""
 
     directory: Directory
+    guesses: Guesses
     orders: Orders
     refills: Refills
     wallet: Wallet
@@ -106,22 +109,34 @@ class Gateway:
     # -- who is calling ------------------------------------------------------------------------------------------
 
     def admit(self, credentials: Credentials, deadline: Deadline) -> Session | Denied:
-        """Authenticate and limit a caller."""
-        key = parse_client_key(credentials.key)
+        """Authenticate and limit a caller.
+
+        Why a key is not good makes no difference, to the caller or to what is asked of the store.
+        """
+        key, now = parse_client_key(credentials.key), self.clock.now()
         if key is None:
             return Denied(_unknown_key())
-        admission = self.directory.admit(key, now=self.clock.now())
+        until = self.guesses.barred(credentials.address, key, now=now)
+        if until is not None:
+            return Denied(self._wait(_GUESSING, until))
+        admission = self.directory.admit(key, now=now)
+        if isinstance(admission, Stranger):
+            until = self.guesses.wrong(credentials.address, key, now=now)
+            return Denied(_unknown_key() if until is None else self._wait(_GUESSING, until))
+        self.guesses.right(key)
         match admission:
-            case Stranger():
-                return Denied(_unknown_key())
             case Suspended(quota):
                 return Denied(Refusal(Code.FORBIDDEN, "This account is suspended"), quota)
             case Throttled(quota, retry_at):
-                wait = -(-(retry_at - self.clock.now()) // SECOND)
-                return Denied(Refusal(Code.RATE_LIMITED, "Too many requests", retry_after=max(1, wait)), quota)
+                return Denied(self._wait("Too many requests", retry_at), quota)
             case Admitted(tenant, scope, quota):
                 refusal = _out_of_bounds(tenant, scope, credentials)
                 return Denied(refusal, quota) if refusal else Session(tenant, scope, quota, deadline)
+
+    def _wait(self, why: str, until: int) -> Refusal:
+        """Return the refusal of a caller who may ask again at a time (epoch µs)."""
+        wait = -(-(until - self.clock.now()) // SECOND)
+        return Refusal(Code.RATE_LIMITED, why, retry_after=max(1, wait))
 
     def authorize(self, session: Session, action: Action) -> None:
         """Refuse an action that the caller's key does not cover.

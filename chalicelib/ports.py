@@ -93,6 +93,25 @@ class Directory(Protocol):
         """Say whether an active tenant lists this web origin."""
 
 
+class Guesses(Protocol):
+    """How often an address has come with a key that nobody has."""
+
+    def barred(self, address: str, key: ClientKey, *, now: int) -> int | None:
+        """Return until when an address may not try a key that is not known to be good, None if it may.
+
+        It asks no store: it is what this container has learned.
+        """
+
+    def right(self, key: ClientKey) -> None:
+        """Note that a key is good: no bar of an address is for it."""
+
+    def wrong(self, address: str, key: ClientKey, *, now: int) -> int | None:
+        """Count a wrong key; return until when the address is barred, if it has been wrong too often.
+
+        The same wrong key again is no new guess.
+        """
+
+
 class Pace(Protocol):
     """The providers' own limits."""
 

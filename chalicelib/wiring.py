@@ -13,6 +13,7 @@ from botocore.config import Config
 from chalicelib.aws.accounts import DynamoAccounts
 from chalicelib.aws.catalog import DynamoCatalog
 from chalicelib.aws.directory import DynamoDirectory
+from chalicelib.aws.guesses import DynamoGuesses
 from chalicelib.aws.orders import DynamoOrders
 from chalicelib.aws.pace import DynamoPace
 from chalicelib.aws.refills import DynamoRefills
@@ -99,7 +100,7 @@ def assemble(
     wallet, catalog = DynamoWallet(table), DynamoCatalog(table)
     vault = SecretsVault(secrets, settings, clock)
     caller = Caller(DynamoPace(table), vault, sender, clock)
-    gateway = Gateway(directory, orders, DynamoRefills(table), wallet, catalog, caller, clock)
+    gateway = Gateway(directory, DynamoGuesses(table), orders, DynamoRefills(table), wallet, catalog, caller, clock)
     accounts, batcher = DynamoAccounts(table), Batcher(caller, directory)
     following = Following(orders, accounts, Tracking(orders, batcher, clock), clock)
     settlement = Settlement(orders, accounts, batcher, clock)

@@ -18,6 +18,7 @@ pk                sk                                item
                                                     refuse duplicates
 ``TENANTS``       ``<tenant>``                      that the tenant exists, for lists
 ``ORIGIN#<origin  ``<tenant>``                      that the tenant lists this web origin
+``ADDRESS#<ip>``  ``GUESSES``                       what this address (IPv6: its /64) was wrong with lately
 ``PROVIDERS``     ``<provider>``                    configuration of a provider
 ``PROVIDERS``     ``NUMBER#<number>``               whose number it is, for ever
 ``PROVIDERS``     ``ACCOUNT#<provider>#<tenant>``   that the tenant has, or had, an account of its own there
