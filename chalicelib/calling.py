@@ -1,10 +1,10 @@
 """One call to a panel: reserve its pace, take the key, translate, send, translate back.
 
-A call goes out a second time only after an answer that proves that the panel did nothing with the first.
+A call goes out again only after an answer that proves that the panel did nothing with the one before.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -77,7 +77,7 @@ class Caller:
             provider: whom to ask.
             call: what to ask, in the provider's own ids.
             window: when it may be asked.
-            before: called before each send with the key and the number of the try (1 or 2); it may raise to stop it.
+            before: called before each send with the key and the number of the try (from 1); it may raise to stop it.
 
         Raises:
             Unavailable: no key, or no free slot in time; nothing was sent.
@@ -87,29 +87,24 @@ class Caller:
         """
         key = self.vault.key(provider.account, until=window.deadline)
         answer = self._try(provider, call, window, key, partial(before, key, 1) if before else None)
-        again = self._key_for_another_try(provider, key, answer, window.deadline)
-        if again is None:
-            return answer
-        return self._try(provider, call, window, again, partial(before, again, 2) if before else None)
+        for number, again in enumerate(self._keys_for_other_tries(provider, key, answer, window.deadline), 2):
+            answer = self._try(provider, call, window, again, partial(before, again, number) if before else None)
+            if not _rejects_key(answer):
+                break
+        return answer
 
-    def _key_for_another_try(
+    def _keys_for_other_tries(
         self, provider: Provider, key: ProviderKey, answer: Answer, deadline: int
-    ) -> ProviderKey | None:
-        """Return the key to ask once more with, after an answer by which the panel did nothing; None to leave it.
+    ) -> Iterator[ProviderKey]:
+        """Yield the keys to ask once more with, after an answer by which the panel did nothing.
 
         A rejected key may have been rotated. A throttled call came too close to another one, though each had its slot:
         the ways to a panel are not equally long. It gets a new slot.
         """
-        reason = answer.reason if isinstance(answer, Refused) else None
-        if reason is Reason.THROTTLED and provider.interval:
-            return key
-        if reason is not Reason.BAD_KEY:
-            return None
-        try:
-            fresh = self.vault.key(provider.account, until=deadline, fresh=True)
-        except Unavailable:
-            return None  # the answer that there is stands
-        return fresh if fresh.version != key.version else None
+        if isinstance(answer, Refused) and answer.reason is Reason.THROTTLED and provider.interval:
+            yield key
+        elif _rejects_key(answer):
+            yield from self.vault.instead(provider.account, key, until=deadline)
 
     def _try(
         self, provider: Provider, call: Call, window: Window, key: ProviderKey, start: Callable[[], None] | None
@@ -140,6 +135,10 @@ class Caller:
         if slot is None:
             raise Unavailable("the provider's pace is used up", retry_after=_RETRY_AFTER_PACE)
         self.clock.sleep(max(0, slot - self.clock.now()) / SECOND)
+
+
+def _rejects_key(answer: Answer) -> bool:
+    return isinstance(answer, Refused) and answer.reason is Reason.BAD_KEY
 
 
 def dialect_of(provider: Provider) -> Dialect:

@@ -371,11 +371,18 @@ class Catalog(Protocol):
 class Vault(Protocol):
     """The provider keys."""
 
-    def key(self, account: Account, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
-        """Return the current key; ``fresh`` passes by the container's cache.
+    def key(self, account: Account, *, until: int | None = None) -> ProviderKey:
+        """Return the current key; the answer may be up to 60 s old.
 
         Raises:
             Unavailable: there is no key to be had, or not before ``until``.
+        """
+
+    def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
+        """Yield what to try in the place of a rejected key, in order; asking for the next one rejects the last.
+
+        First the current key, read anew, if it is another one. Then a pending one that has proved itself. Then the
+        one before, unless it was retired. There may be none, and none comes that could not be read before ``until``.
         """
 
 

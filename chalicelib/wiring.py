@@ -17,6 +17,7 @@ from chalicelib.aws.guesses import DynamoGuesses
 from chalicelib.aws.orders import DynamoOrders
 from chalicelib.aws.pace import DynamoPace
 from chalicelib.aws.refills import DynamoRefills
+from chalicelib.aws.rotations import Rotations
 from chalicelib.aws.table import Table
 from chalicelib.aws.vault import SecretsVault
 from chalicelib.aws.wallet import DynamoWallet
@@ -98,7 +99,7 @@ def assemble(
     table = Table(dynamodb, settings.table, clock)
     directory, orders = DynamoDirectory(table), DynamoOrders(table)
     wallet, catalog = DynamoWallet(table), DynamoCatalog(table)
-    vault = SecretsVault(secrets, settings, clock)
+    vault = SecretsVault(secrets, settings, clock, Rotations(table))
     caller = Caller(DynamoPace(table), vault, sender, clock)
     gateway = Gateway(directory, DynamoGuesses(table), orders, DynamoRefills(table), wallet, catalog, caller, clock)
     accounts, batcher = DynamoAccounts(table), Batcher(caller, directory)

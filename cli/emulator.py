@@ -6,7 +6,8 @@ environment (`LocalSystem` sets them). What it adds:
 * a Lambda's process stands still from its answer to its next invocation, and is killed without notice, as AWS does;
 * replies over Lambda's limit fail, requests over API Gateway's or Lambda's limit get 413;
 * API Gateway gives up after 29 s, and shows nobody the text of a function's error;
-* gateway responses and binary media types of an API's definition are applied.
+* gateway responses and binary media types of an API's definition are applied;
+* a version of a secret is never changed, a label is at one version, and a secret's first version is its current one.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ministack import app
 from ministack.core import lambda_runtime
 from ministack.core.lambda_runtime import Worker
-from ministack.services import apigateway_v1
+from ministack.services import apigateway_v1, secretsmanager
 
 if TYPE_CHECKING:
     import subprocess
@@ -30,6 +31,7 @@ MAX_REPLY_BYTES = 6_291_556
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
 INTEGRATION_TIMEOUT_SECONDS = 29.0
+OK = 200
 
 GatewayResult = Any
 """Either MiniStack's `(status, headers, body)`, or its error that a gateway response renders."""
@@ -166,6 +168,49 @@ def import_extensions() -> None:
     apigateway_v1._import_rest_api = import_with_extensions  # noqa: SLF001
 
 
+def keep_versions() -> None:
+    """Treat the versions of a secret as PutSecretValue of AWS does.
+
+    https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_PutSecretValue.html: a token that was used for
+    the same value changes nothing, one that was used for another value is refused.
+    """
+    create, put = secretsmanager._create_secret, secretsmanager._put_secret_value  # noqa: SLF001
+
+    def create_without_version(data: dict[str, Any]) -> GatewayResult:
+        reply = create(data)
+        if reply[0] == OK and "SecretString" not in data and "SecretBinary" not in data:
+            _, secret = secretsmanager._resolve(data["Name"])  # noqa: SLF001
+            secret["Versions"].clear()
+        return reply
+
+    def put_once(data: dict[str, Any]) -> GatewayResult:
+        _, secret = secretsmanager._resolve(data.get("SecretId"))  # noqa: SLF001
+        token, labels = data.get("ClientRequestToken"), data.get("VersionStages")
+        if not secret or secret.get("DeletedDate"):
+            return put(data)
+        known = secret["Versions"].get(token)
+        if known is None:
+            if labels and not secret["Versions"]:
+                data = {**data, "VersionStages": ["AWSCURRENT"]}
+            reply = put(data)
+            version = json.loads(reply[2])["VersionId"]
+            for label in labels or ():
+                secretsmanager._remove_stage_everywhere(secret, label, version)  # noqa: SLF001
+                secretsmanager._add_stage(secret, version, label)  # noqa: SLF001
+            return reply
+        if any(known.get(name) != data.get(name) for name in ("SecretString", "SecretBinary")):
+            return secretsmanager.error_response_json(
+                "ResourceExistsException",
+                f"You can't use ClientRequestToken {token} because that value is already in use for another version.",
+                400,
+            )
+        facts = {"ARN": secret["ARN"], "Name": secret["Name"], "VersionId": token, "VersionStages": known["Stages"]}
+        return secretsmanager.json_response(facts)
+
+    secretsmanager._create_secret = create_without_version  # noqa: SLF001
+    secretsmanager._put_secret_value = put_once  # noqa: SLF001
+
+
 def main() -> None:
     """Run until SIGTERM or SIGINT; then save the state and leave no worker behind."""
     freeze_between_invocations()
@@ -173,6 +218,7 @@ def main() -> None:
     limit_integrations()
     render_bad_gateway()
     import_extensions()
+    keep_versions()
     try:
         app.main()
     finally:

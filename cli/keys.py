@@ -1,6 +1,7 @@
 """`panelgate keys`: the keys at providers; they come from standard input, are proved, and are never printed."""
 
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import click
@@ -32,10 +33,15 @@ class Candidate:
 
     candidate: ProviderKey
 
-    def key(self, account: Account, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
+    def key(self, account: Account, *, until: int | None = None) -> ProviderKey:
         """Return the key."""
-        del account, until, fresh
+        del account, until
         return self.candidate
+
+    def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
+        """Offer no other."""
+        del account, rejected, until
+        return iter(())
 
 
 @dataclass

@@ -1,14 +1,21 @@
-"""The provider keys: one secret a provider in Secrets Manager, and nowhere else."""
+"""The provider keys: one secret an account in Secrets Manager, and nowhere else.
 
+A secret's string says whose it is, so that one that was moved to another tenant, provider or stage opens nothing.
+"""
+
+import json
 import random
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.errors import Unavailable
+from chalicelib.aws.rotations import Rotations
+from chalicelib.errors import StoreBusy, Unavailable
 from chalicelib.keys import ProviderKey
+from chalicelib.log import logger
 from chalicelib.model import Account
-from chalicelib.ports import Clock
+from chalicelib.ports import SECOND, Clock
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,21 +27,33 @@ MAX_AGE = 60_000_000
 _MIN_AGE = 40_000_000
 # Two tries of 2.5 s and the pause between them (`wiring`), in µs.
 _READ_TIME = 5_500_000
-CURRENT, PENDING = "AWSCURRENT", "AWSPENDING"
+# What noting a rejection may take; the call that met it is waiting.
+_NOTE_TIME = SECOND
+# A container notes a rejected version, and tries all the other ones, once in this time: panels lock out who guesses.
+REJECTED_FOR = 10 * SECOND
+CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
+NO_SUCH = "ResourceNotFoundException"
+
+
+class NoKey(Unavailable):
+    """There is no version with this label."""
 
 
 class SecretsVault:
     """Provider keys in Secrets Manager; see ``ports.Vault``."""
 
-    def __init__(self, client: "SecretsManagerClient", settings: Settings, clock: Clock) -> None:
-        """Use ``client``; keys are cached here, in memory only."""
+    def __init__(self, client: "SecretsManagerClient", settings: Settings, clock: Clock, rotations: Rotations) -> None:
+        """Use ``client``, and what is recorded of the keys' versions; keys are cached here, in memory only."""
         self._client = client
         self._settings = settings
         self._clock = clock
+        self._rotations = rotations
         self._cache: dict[Account, tuple[ProviderKey, int]] = {}
+        self._noted: dict[tuple[Account, str], int] = {}
+        self._exhausted: dict[Account, int] = {}
 
     def key(self, account: Account, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
-        """Return an account's current key.
+        """Return an account's current key; ``fresh`` passes by the cache.
 
         Raises:
             Unavailable: there is none, or Secrets Manager does not answer, or not before ``until`` (epoch µs), and no
@@ -45,24 +64,101 @@ class SecretsVault:
         if cached is not None and not fresh and best_before - MAX_AGE <= now < best_before:
             return cached
         try:
-            key = self._read(account, until)
+            key = self._read(account, CURRENT, until)
         except Unavailable:
             if cached is None or fresh:
                 raise
             return cached  # older than it should be, and better than none
-        self._cache[account] = (key, now + random.randint(_MIN_AGE, MAX_AGE))  # noqa: S311 - jitter
+        self._remember(account, key)
         return key
 
-    def _read(self, account: Account, until: int | None) -> ProviderKey:
+    def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
+        """Yield what to try in the place of a key that the panel rejected, until ``until`` (epoch µs), in this order.
+
+        First the current key, if it is another one by now. Then a pending one that has proved itself. Then the one
+        before, unless it was retired. Who asks for the next one says that the panel rejected the last; the one that
+        it stays with is this container's key from then on.
+        """
+        try:
+            self._note(account, rejected.version, until)
+            for key in self._others(account, rejected.version, until):
+                self._remember(account, key)
+                yield key
+                self._note(account, key.version, until)
+        except (Unavailable, StoreBusy) as error:
+            logger.warning("no other provider key", extra={"facts": {**_facts(account), "cause": str(error)}})
+
+    def _others(self, account: Account, rejected: str, until: int) -> Iterator[ProviderKey]:
+        current = self._read(account, CURRENT, until)
+        if current.version != rejected:
+            yield current
+        now, tried = self._clock.now(), {rejected, current.version}
+        if 0 <= now - self._exhausted.get(account, -REJECTED_FOR) < REJECTED_FOR:
+            return
+        for label in (PENDING, PREVIOUS):
+            key = self._read_if_any(account, label, until)
+            if key is None or key.version in tried:
+                continue
+            if label == PENDING:
+                is_good = self._rotations.may_stand_in(account, key.version)
+            else:
+                is_good = self._rotations.may_be_used_again(account, key.version, instead_of=current.version)
+            if is_good:
+                yield key
+        self._exhausted[account] = now
+        self._remember(account, current)
+
+    def _remember(self, account: Account, key: ProviderKey) -> None:
+        best_before = self._clock.now() + random.randint(_MIN_AGE, MAX_AGE)  # noqa: S311 - jitter
+        self._cache[account] = (key, best_before)
+
+    def _note(self, account: Account, version: str, until: int) -> None:
+        """Note a rejection where a rotation that runs sees it."""
+        now = self._clock.now()
+        if 0 <= now - self._noted.get((account, version), -REJECTED_FOR) < REJECTED_FOR:
+            return
+        self._noted[account, version] = now
+        logger.warning("provider key rejected", extra={"facts": {**_facts(account), "version": version}})
+        try:
+            self._rotations.note_rejection(account, version, until=min(now + _NOTE_TIME, until))
+        except StoreBusy as error:
+            logger.warning("rejection not noted", extra={"facts": {**_facts(account), "cause": str(error)}})
+
+    def _read_if_any(self, account: Account, label: str, until: int) -> ProviderKey | None:
+        try:
+            return self._read(account, label, until)
+        except NoKey:
+            return None
+
+    def _read(self, account: Account, label: str, until: int | None) -> ProviderKey:
         if until is not None and self._clock.now() + _READ_TIME > until:
             raise Unavailable("no time to read the provider key")
         try:
-            reply = self._client.get_secret_value(
-                SecretId=self._settings.provider_secret(account), VersionStage=CURRENT
-            )
-        except (ClientError, BotoCoreError) as error:
-            raise Unavailable(f"no provider key: {_cause(error)}") from None
-        return ProviderKey(reply["SecretString"], reply["VersionId"])
+            reply = self._client.get_secret_value(SecretId=self._settings.provider_secret(account), VersionStage=label)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            raise (NoKey if code == NO_SUCH else Unavailable)(f"no provider key: {code}") from None
+        except BotoCoreError as error:
+            raise Unavailable(f"no provider key: {type(error).__name__}") from None
+        return ProviderKey(self._opened(account, reply["SecretString"]), reply["VersionId"])
+
+    def _context(self, account: Account) -> dict[str, str | None]:
+        return {"stage": self._settings.stage, "provider": account.provider, "tenant": account.tenant}
+
+    def _sealed(self, account: Account, key: str) -> str:
+        return json.dumps({**self._context(account), "key": key})
+
+    def _opened(self, account: Account, text: str) -> str:
+        """Return the key in a secret's string, if it was stored for this account of this stage."""
+        try:
+            envelope = json.loads(text)
+        except ValueError:
+            envelope = None
+        expected = self._context(account)
+        if not isinstance(envelope, dict) or {name: envelope.get(name) for name in expected} != expected:
+            logger.error("misplaced secret", extra={"facts": _facts(account)})
+            raise Unavailable("the secret was not stored for this account")
+        return str(envelope["key"])
 
     # -- the operator's side ---------------------------------------------------------------------------------------
 
@@ -74,35 +170,45 @@ class SecretsVault:
             key: the new key.
             token: version id, 32 to 64 characters.
         """
-        name = self._settings.provider_secret(account)
+        name, sealed = self._settings.provider_secret(account), self._sealed(account, key)
         try:
             self._client.put_secret_value(
-                SecretId=name, SecretString=key, ClientRequestToken=token, VersionStages=[PENDING]
+                SecretId=name, SecretString=sealed, ClientRequestToken=token, VersionStages=[PENDING]
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            if error.response["Error"]["Code"] != NO_SUCH:
                 raise
             self._client.create_secret(
                 Name=name,
                 Description=f"API key at the provider {account.provider}; managed by panelgate",
             )
             self._client.put_secret_value(
-                SecretId=name, SecretString=key, ClientRequestToken=token, VersionStages=[PENDING]
+                SecretId=name, SecretString=sealed, ClientRequestToken=token, VersionStages=[PENDING]
             )
         return ProviderKey(key, token)
 
+    def labels(self, account: Account) -> dict[str, frozenset[str]]:
+        """Return the labels of an account's versions that have one, by version; empty: there is no key."""
+        try:
+            found = self._client.describe_secret(SecretId=self._settings.provider_secret(account))
+        except ClientError as error:
+            if error.response["Error"]["Code"] != NO_SUCH:
+                raise
+            return {}
+        stages = found.get("VersionIdsToStages", {})
+        return {version: frozenset(labels) for version, labels in stages.items() if labels}
+
     def promote(self, account: Account, version: str) -> None:
         """Make a stored version the current one; the one before stays as AWSPREVIOUS."""
-        name = self._settings.provider_secret(account)
-        stages = self._client.describe_secret(SecretId=name).get("VersionIdsToStages", {})
-        current = next((old for old, labels in stages.items() if CURRENT in labels), None)
+        name, labels = self._settings.provider_secret(account), self.labels(account)
+        current = next((old for old, at in labels.items() if CURRENT in at), None)
         if current is None:
             self._client.update_secret_version_stage(SecretId=name, VersionStage=CURRENT, MoveToVersionId=version)
         elif current != version:
             self._client.update_secret_version_stage(
                 SecretId=name, VersionStage=CURRENT, MoveToVersionId=version, RemoveFromVersionId=current
             )
-        if PENDING in stages.get(version, ()):
+        if PENDING in labels.get(version, ()):
             self.discard_pending(account, version)
 
     def discard_pending(self, account: Account, version: str) -> None:
@@ -115,5 +221,5 @@ class SecretsVault:
         self._client.delete_secret(SecretId=self._settings.provider_secret(account), RecoveryWindowInDays=30)
 
 
-def _cause(error: ClientError | BotoCoreError) -> str:
-    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+def _facts(account: Account) -> dict[str, str | None]:
+    return {"provider": account.provider, "tenant": account.tenant}

@@ -1,0 +1,236 @@
+"""What a container does when a panel rejects a key: it looks at the current one, the pending one, the previous one."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from chalicelib.aws.rotations import Rotation, Rotations, Step
+from chalicelib.aws.vault import CURRENT, PENDING, PREVIOUS, REJECTED_FOR
+from chalicelib.errors import Code, Refusal, Unavailable
+from chalicelib.keys import ProviderKey
+from chalicelib.model import Account
+from tests.world import PROVIDER_KEY, SECOND, World
+
+SMOSALE = Account("smosale")
+FIRST, SECOND_KEY, THIRD, FOURTH = ("0" * 32, "1" * 32, "2" * 32, "3" * 32)
+CREDIT = 100 * SECOND
+
+
+def value(version: str) -> str:
+    return PROVIDER_KEY if version == FIRST else f"pk-number-{version[:8]}"
+
+
+def store(world: World, version: str, *steps: Step, other_account: bool = False) -> None:
+    """Store a pending version, and record how far it has come."""
+    world.parts.vault.store_pending(SMOSALE, value(version), token=version)
+    rotations = Rotations(world.parts.table)
+    rotation = rotations.begin(Rotation(account=SMOSALE, version=version, before=None, other_account=other_account))
+    for step in steps:
+        rotation = rotations.advance(rotation, step)
+
+
+def promote(world: World, version: str) -> None:
+    world.parts.vault.promote(SMOSALE, version)
+
+
+PROVED = (Step.PROVED,)
+DONE = (Step.PROVED, Step.PROMOTED, Step.DONE)
+ROLLED_BACK = (Step.PROVED, Step.PROMOTED, Step.ROLLING_BACK, Step.ROLLED_BACK)
+
+
+@pytest.fixture
+def versions(world: World) -> World:
+    """Return a stage where FIRST is previous, SECOND_KEY current, THIRD pending and proved."""
+    store(world, SECOND_KEY, *DONE)
+    promote(world, SECOND_KEY)
+    store(world, THIRD, *PROVED)
+    return world
+
+
+def offered(world: World, rejected: str, *, most: int = 9) -> list[str]:
+    """Return the versions that a container is offered which was rejected with one."""
+    parts, found = world.twin(), []
+    keys = parts.vault.instead(SMOSALE, ProviderKey(value(rejected), rejected), until=world.deadline().ask)
+    for key in keys:
+        assert key.value == value(key.version)
+        found.append(key.version)
+        if len(found) == most:
+            break
+    return found
+
+
+def test_the_order_is_current_pending_previous(versions: World) -> None:
+    assert offered(versions, SECOND_KEY) == [THIRD, FIRST]
+    assert offered(versions, FIRST) == [SECOND_KEY, THIRD]
+    assert offered(versions, FOURTH) == [SECOND_KEY, THIRD, FIRST]
+
+
+def test_a_pending_key_stands_in_only_if_it_has_proved_itself(world: World) -> None:
+    store(world, SECOND_KEY)
+    assert offered(world, FIRST) == []
+    rotations = Rotations(world.parts.table)
+    found = rotations.get(SMOSALE, SECOND_KEY)
+    assert found is not None
+    rotations.advance(found, Step.PROVED)
+    assert offered(world, FIRST) == [SECOND_KEY]
+
+
+def test_a_pending_key_of_another_account_does_not_stand_in(world: World) -> None:
+    store(world, SECOND_KEY, *PROVED, other_account=True)
+    assert offered(world, FIRST) == []
+
+
+@pytest.mark.parametrize("steps", [ROLLED_BACK, (Step.FAILED,), ROLLED_BACK[:3]])
+def test_a_retired_key_is_not_fallen_back_on(world: World, steps: tuple[Step, ...]) -> None:
+    store(world, SECOND_KEY, *steps)
+    promote(world, SECOND_KEY)
+    promote(world, FIRST)
+    assert world.parts.vault.labels(SMOSALE)[SECOND_KEY] == {PREVIOUS}
+    assert offered(world, FIRST) == []
+
+
+def test_the_key_of_another_account_is_not_fallen_back_on(world: World) -> None:
+    store(world, SECOND_KEY, *DONE, other_account=True)
+    promote(world, SECOND_KEY)
+    assert offered(world, SECOND_KEY) == []
+
+
+def test_what_works_is_the_containers_key_from_then_on(versions: World) -> None:
+    vault = versions.parts.vault
+    assert vault.key(SMOSALE, fresh=True).version == SECOND_KEY
+    for key in vault.instead(SMOSALE, vault.key(SMOSALE), until=versions.deadline().ask):
+        assert key.version == THIRD
+        break
+    assert vault.key(SMOSALE).version == THIRD
+    versions.time.at += 60 * SECOND
+    assert vault.key(SMOSALE).version == SECOND_KEY
+
+
+def test_when_nothing_works_the_current_key_is_kept_and_others_are_left_alone_for_a_while(versions: World) -> None:
+    vault, until = versions.parts.vault, versions.deadline().ask
+    rejected = vault.key(SMOSALE, fresh=True)
+    assert [key.version for key in vault.instead(SMOSALE, rejected, until=until)] == [THIRD, FIRST]
+    assert vault.key(SMOSALE).version == SECOND_KEY
+    assert list(vault.instead(SMOSALE, rejected, until=until)) == []
+    promote(versions, THIRD)
+    assert [key.version for key in vault.instead(SMOSALE, rejected, until=until)] == [THIRD]
+    versions.time.at += REJECTED_FOR
+    again = vault.instead(SMOSALE, ProviderKey(value(THIRD), THIRD), until=versions.deadline().ask)
+    assert [key.version for key in again] == [SECOND_KEY]
+
+
+def test_a_rejection_is_noted_once_in_ten_seconds(world: World) -> None:
+    rotations, vault = Rotations(world.parts.table), world.parts.vault
+    assert rotations.rejected(SMOSALE, FIRST) is None
+    rejected, first = vault.key(SMOSALE), world.time.at
+    for wait in (0, REJECTED_FOR - 1):
+        world.time.at = first + wait
+        assert list(vault.instead(SMOSALE, rejected, until=world.deadline().ask)) == []
+        assert rotations.rejected(SMOSALE, FIRST) == first
+    world.time.at = first + REJECTED_FOR
+    assert list(vault.instead(SMOSALE, rejected, until=world.deadline().ask)) == []
+    assert rotations.rejected(SMOSALE, FIRST) == first + REJECTED_FOR
+
+
+# -- what an order sees of it ------------------------------------------------------------------------------------------
+
+
+def order_of(world: World, number: int) -> Any:
+    order = world.parts.orders.get("acme", number)
+    assert order is not None
+    return order
+
+
+@pytest.mark.parametrize(
+    ("works", "tried"),
+    [
+        (SECOND_KEY, [FIRST, SECOND_KEY]),
+        (THIRD, [FIRST, SECOND_KEY, THIRD]),
+    ],
+)
+def test_a_warm_container_finds_the_key_that_works_and_buys_once(world: World, works: str, tried: list[str]) -> None:
+    world.add()
+    asked = len(world.panel.requests)
+    store(world, SECOND_KEY, *DONE)
+    promote(world, SECOND_KEY)
+    store(world, THIRD, *PROVED)
+    world.panel.keys = {value(works)}
+    receipt = world.add()
+    assert not receipt.pending
+    assert [fields["key"] for fields in world.panel.requests[asked:]] == [value(version) for version in tried]
+    assert len(world.panel.purchases) == 2
+    order = order_of(world, receipt.order)
+    assert (order.attempt.key_version, order.attempts) == (works, len(tried))
+    assert not world.add().pending
+    assert len(world.panel.requests) == asked + len(tried) + 1
+
+
+def test_a_cold_container_falls_back_on_the_previous_key(versions: World) -> None:
+    versions.panel.keys = {PROVIDER_KEY}
+    receipt = versions.add()
+    assert [fields["key"] for fields in versions.panel.requests] == [value(v) for v in (SECOND_KEY, THIRD, FIRST)]
+    assert order_of(versions, receipt.order).attempt.key_version == FIRST
+
+
+def test_when_every_key_is_rejected_nothing_is_bought_and_the_caller_may_come_again(versions: World) -> None:
+    versions.panel.keys = set()
+    with pytest.raises(Refusal) as refused:
+        versions.add(idempotency_key="k")
+    assert (refused.value.code, refused.value.retry_after) == (Code.SERVICE_UNAVAILABLE, 60)
+    assert versions.money() == (CREDIT, 0)
+    assert len(versions.panel.requests) == 3
+    with pytest.raises(Refusal):
+        versions.add(idempotency_key="k")
+    assert len(versions.panel.requests) == 4
+    versions.panel.keys = {value(SECOND_KEY)}
+    assert not versions.add(idempotency_key="k").replayed
+    assert len(versions.panel.purchases) == 1
+
+
+# -- a secret that was moved -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        (Account("smosale"), Account("smmrich")),
+        (Account("smosale"), Account("smosale", "acme")),
+        (Account("smosale", "acme"), Account("smosale", "beta")),
+        (Account("smosale", "acme"), Account("smosale")),
+    ],
+)
+def test_a_secret_that_was_moved_opens_nothing(
+    world: World, caplog: pytest.LogCaptureFixture, source: Account, place: Account
+) -> None:
+    parts = world.parts
+    parts.vault.store_pending(source, "pk-canary-moved-1", token="a" * 32)
+    parts.vault.store_pending(place, "pk-to-be-overwritten", token="b" * 32)
+    name = parts.settings.provider_secret
+    moved = world.secrets.get_secret_value(SecretId=name(source), VersionId="a" * 32)["SecretString"]
+    world.secrets.put_secret_value(SecretId=name(place), SecretString=moved)
+    with caplog.at_level(logging.ERROR, "panelgate"), pytest.raises(Unavailable) as refused:
+        world.twin().vault.key(place)
+    assert [record.getMessage() for record in caplog.records] == ["misplaced secret"]
+    assert caplog.records[0].__dict__["facts"] == {"provider": place.provider, "tenant": place.tenant}
+    assert "canary" not in f"{refused.value} {caplog.text}"
+
+
+def test_a_secret_of_another_stage_opens_nothing(world: World) -> None:
+    parts = world.parts
+    name = parts.settings.provider_secret(SMOSALE)
+    sealed = world.secrets.get_secret_value(SecretId=name, VersionStage=CURRENT)["SecretString"]
+    for text in (sealed.replace(parts.settings.stage, "prod"), PROVIDER_KEY, "[]", '{"key": "pk-without-context"}'):
+        world.secrets.put_secret_value(SecretId=name, SecretString=text)
+        with pytest.raises(Unavailable):
+            world.twin().vault.key(SMOSALE)
+    with pytest.raises(Refusal) as refused:
+        world.add()
+    assert refused.value.code is Code.SERVICE_UNAVAILABLE
+    assert world.money() == (CREDIT, 0)
+
+
+def test_no_key_is_offered_that_cannot_be_read_in_time(versions: World) -> None:
+    rejected = versions.parts.vault.key(SMOSALE, fresh=True)
+    assert list(versions.parts.vault.instead(SMOSALE, rejected, until=versions.time.at + 5 * SECOND)) == []
+    assert PENDING in versions.parts.vault.labels(SMOSALE)[THIRD]
