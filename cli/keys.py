@@ -140,3 +140,17 @@ def rotate(console: Console, provider: str) -> None:
         },
         f"{provider} is called with the new key within 60 seconds. Keep the old one valid for as long.",
     )
+
+
+@keys_command.command()
+@click.argument("provider", type=SLUG)
+@click.option("--tenant", type=SLUG, required=True, help="Whose own key.")
+@pass_console
+def withdraw(console: Console, provider: str, tenant: str) -> None:
+    """Buy for a tenant with your key again; its orders of before stay with its own."""
+    console.registry.set_own_key(tenant, provider, is_used=False)
+    console.emit(
+        {"provider": provider, "tenant": tenant, "own_key": False},
+        f"{tenant} orders at {provider} with your key from its next request on. Its own key stays in Secrets Manager:"
+        " the orders that it bought are asked for with it.",
+    )

@@ -31,6 +31,7 @@ ACTS: dict[str, tuple[str, ...]] = {
     "clients revoke": ("CLIENT",),
     "clients rotate": ("CLIENT",),
     "keys rotate": ("smosale",),
+    "keys withdraw": ("smosale", "--tenant", "acme"),
     "orders resolve": ("acme", "1000001", "--not-placed"),
     "providers add": ("other", "--dialect", "perfectpanel", "--url", URL),
     "providers disable": ("smosale",),
