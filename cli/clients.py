@@ -62,6 +62,7 @@ def _check_scope(console: Console, tenant: str, providers: tuple[str, ...]) -> N
 
 def _emit_key(console: Console, issued: IssuedKey, advice: str) -> None:
     client, key = issued.client.id, issued.key
+    console.note(client=client, key_id=issued.client.keys[-1])
     console.emit({"client": client, "key": key}, f"client  {client}\nkey     {key}\n\n{advice}")
 
 

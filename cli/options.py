@@ -122,11 +122,14 @@ def read_duration(text: str) -> int:
 
 def read_since(text: str) -> str:
     """Return a moment, or how long ago it was, as RFC 3339 in UTC: such texts sort by time."""
-    if _DURATION.fullmatch(text):
-        at = datetime.now(UTC) - timedelta(seconds=read_duration(text))
-    else:
-        at = datetime.fromisoformat(text)
-        at = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    try:
+        if _DURATION.fullmatch(text):
+            at = datetime.now(UTC) - timedelta(seconds=read_duration(text))
+        else:
+            at = datetime.fromisoformat(text)
+            at = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    except OverflowError:
+        raise ValueError from None
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

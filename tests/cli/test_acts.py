@@ -220,6 +220,8 @@ def test_no_secret_gets_into_the_journal(shell: Shell, sandbox: Sandbox, client:
     sandbox.panels["smosale"].keys.append(NEW_KEY)
     shell.ok("keys", "rotate", "smosale", stdin=f"{NEW_KEY}\n")
     shell.ok("clients", "rotate", client)
+    key_id = shell.ok("clients", "list", "acme")["clients"][0]["keys"][-1]
+    assert acts(shell)[-1]["facts"] == {"client": client, "key_id": key_id}
     key = new_client_key("acme")
     shell.failure("clients", "revoke", key)  # where its id belongs
     shell("clients", "create", "acme", "--name", f"the one with {key}")

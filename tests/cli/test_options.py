@@ -1,3 +1,4 @@
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -64,6 +65,29 @@ def test_origins_are_kept_as_browsers_write_them(text: str, origin: str) -> None
 def test_what_is_no_origin(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the hint is the type's, not the reader's
         options.read_origin(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2027-01-15", "2027-01-15T00:00:00.000Z"),
+        ("2027-01-15T08:00:00Z", "2027-01-15T08:00:00.000Z"),
+        ("2027-01-15T08:00:00.5+02:00", "2027-01-15T06:00:00.500Z"),
+    ],
+)
+def test_moments_are_read_as_they_sort(text: str, moment: str) -> None:
+    assert options.read_since(text) == moment
+
+
+def test_how_long_ago_is_a_moment_too() -> None:
+    now = datetime.now(UTC)
+    assert (now - timedelta(hours=2)).isoformat() < options.read_since("1h") < now.isoformat()
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "1y", "9999999d", "0001-01-01T00:00:00+14:00"])
+def test_what_is_no_moment(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the hint is the type's, not the reader's
+        options.read_since(text)
 
 
 def test_moments_are_rfc_3339() -> None:
