@@ -364,6 +364,9 @@ class Order:
     itself when it ended (None before), ``children`` maps the provider's ids of the orders that it made to ours, and
     each of those names its ``parent``.
 
+    ``attempts`` counts the permissions to send that there were: ``attempt`` is the last one, ``earlier_keys`` are the
+    versions of the provider key that the ones before it used.
+
     ``own_key``: it was bought with a key of the tenant's own, and whatever is asked about it is asked with that.
     """
 
@@ -394,6 +397,7 @@ class Order:
     idempotency_key: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
     attempts: int = 1
+    earlier_keys: tuple[str, ...] = ()
     provider_order: int | None = None
     provider_charge: Decimal | None = None
     pending_order: int | None = None

@@ -100,8 +100,12 @@ class Desk:
 
 
 def _attempts(order: Order) -> list[dict[str, Any]]:
-    """Return the permissions to send that there were; the record keeps the details of the last one."""
-    earlier = [{"number": number, "key_version": None, "send_by": None} for number in range(1, order.attempts)]
+    """Return the permissions to send that there were; of the earlier ones the record keeps the key's version."""
+    keys = dict(enumerate(order.earlier_keys, start=1))
+    earlier = [
+        {"number": number, "key_version": keys.get(number) or None, "send_by": None}
+        for number in range(1, order.attempts)
+    ]
     last = {
         "number": order.attempts,
         "key_version": order.attempt.key_version or None,

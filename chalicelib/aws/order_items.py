@@ -188,6 +188,7 @@ def from_item(item: Item) -> Order:
             key_version=item.get("key_version", attempt["key_version"]),
         ),
         attempts=item["attempts"],
+        earlier_keys=tuple(item.get("earlier_keys", ())),
         created=item["created_at"],
         updated=item["updated"],
         fingerprint=item["fingerprint"],

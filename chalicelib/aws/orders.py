@@ -123,11 +123,14 @@ class DynamoOrders:
         """Replace a SENDING order's attempt, if it is still ours to send."""
         write = Write(
             *_key(order),
-            update="SET #attempt = :attempt ADD attempts :one",
+            update="SET #attempt = :attempt, earlier_keys = list_append(if_not_exists(earlier_keys, :none), :key)"
+            " ADD attempts :one",
             condition="#attempt.#token = :token AND #state = :sending",
             names=_NAMES,
             values={
                 ":attempt": attempt_item(attempt),
+                ":none": [],
+                ":key": [order.attempt.key_version],
                 ":one": 1,
                 ":token": order.attempt.token,
                 ":sending": OrderState.SENDING.value,

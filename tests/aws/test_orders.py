@@ -134,7 +134,7 @@ def test_a_new_attempt_ends_the_old_one(world: World) -> None:
     old = accepted(world)
     new = world.parts.orders.reattempt(old, replace(old.attempt, token="1" * 32), until=UNTIL)
     assert new is not None
-    assert new.attempts == 2
+    assert (new.attempts, new.earlier_keys) == (2, (old.attempt.key_version,))
     assert not world.parts.orders.reject(old, None, until=UNTIL)
     assert world.parts.orders.place(new, Placed(77), until=UNTIL)
 

@@ -56,6 +56,17 @@ def test_show_tells_all_that_is_known(shell: Shell, stage: Console, key: str) ->
     assert "placed" in shell("orders", "show", "acme", str(order)).out
 
 
+def test_show_tells_the_version_of_the_key_of_every_attempt(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    old = stage.parts.vault.key(Account("smosale")).version  # which the gateway has from now on
+    sandbox.panels["smosale"].keys[:] = ["canary-the-next-key"]
+    new = shell.ok("keys", "rotate", "smosale", stdin="canary-the-next-key")["version"]
+    shown = shell.ok("orders", "show", "acme", str(buy(stage, key)))
+    assert shown["state"] == "placed"
+    assert [(one["number"], one["key_version"]) for one in shown["attempts"]] == [(1, old), (2, new)]
+
+
 def test_an_unknown_order_needs_a_decision_after_the_quiet_period(
     shell: Shell, sandbox: Sandbox, stage: Console, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

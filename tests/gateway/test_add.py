@@ -298,6 +298,7 @@ def test_a_rotated_key_is_used_at_once_when_the_old_one_is_rejected(world: World
     assert order is not None
     assert order.attempt.key_version == "1" * 32
     assert order.attempts == 2
+    assert order.earlier_keys == ("0" * 32,)
     assert len(world.panel.purchases) == 2
 
 
