@@ -29,6 +29,8 @@ class Action(StrEnum):
 
 # The classic protocol's own (protocol.md 1.2); the others are of our JSON API.
 CLASSIC_ACTIONS = frozenset(Action) - {Action.ORDERS, Action.USAGE, Action.TOKEN}
+# What a browser token may do (contract 4), in the protocol's order.
+GRANTABLE = tuple(action for action in Action if action not in (Action.USAGE, Action.TOKEN))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from chalicelib.fields import (
     MAX_LINK,
     WRONG,
     Amount,
+    Flag,
+    GrantedActions,
     IdempotencyKey,
     Lines,
     Link,
@@ -27,8 +29,12 @@ from chalicelib.fields import (
     Names,
     OneId,
     OptionalNumber,
+    Origin,
     PageSize,
     Scalar,
+    ServiceIds,
+    Subject,
+    TokenLife,
     WholeNumber,
     Word,
     is_given,
@@ -57,6 +63,7 @@ _NOT_RIGHT: Mapping[str, str] = {
     "string_unicode": "it cannot be written as text",
     "string_pattern_mismatch": "this is none that we gave",
     "literal_error": "there is no such value",
+    "bool_type": "true or false is needed",
 }
 
 
@@ -183,6 +190,36 @@ class OrdersCommand(Command):
         return created, order
 
 
+class TokenCommand(Command):
+    """Ask for a browser token. What is empty or unknown is refused: it would make a wider token than was meant."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    actions: GrantedActions
+    ttl: TokenLife
+    origin: Origin | None = None
+    services: ServiceIds | None = None
+    max_charge: Amount | None = None
+    subject: Subject | None = None
+    prices: Flag = False
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the command in the fields of a request.
+
+        Raises:
+            Refusal: a field is missing, empty, wrong or none of this action.
+        """
+        given = {name: value for name, value in fields.items() if name != "action"}
+        if not given.keys() <= cls.model_fields.keys():
+            names = ", ".join(cls.model_fields)
+            raise Refusal(Code.INVALID_REQUEST, f"The action token has these fields only: {names}")
+        for name, value in given.items():
+            if value is None or value == "":
+                raise Refusal(Code.INVALID_REQUEST, f"The field {name} is empty: leave it out", field=name)
+        return super().read(given)
+
+
 class AddCommand(Command):
     """Place an order. The fields are those of all types (protocol.md 1.3); what is more travels on as it is."""
 
@@ -299,6 +336,7 @@ AnyCommand = (
     | RefillStatusCommand
     | CancelCommand
     | OrdersCommand
+    | TokenCommand
 )
 
 COMMANDS: Mapping[Action, type[AnyCommand]] = {
@@ -310,6 +348,7 @@ COMMANDS: Mapping[Action, type[AnyCommand]] = {
     Action.REFILL_STATUS: RefillStatusCommand,
     Action.CANCEL: CancelCommand,
     Action.ORDERS: OrdersCommand,
+    Action.TOKEN: TokenCommand,
 }
 
 

@@ -126,6 +126,11 @@ def try_later(seconds: int) -> Refusal:
     return Refusal(Code.SERVICE_UNAVAILABLE, "Service temporarily unavailable", retry_after=seconds)
 
 
+def unknown_key() -> Refusal:
+    """Return the refusal of a key that is unknown, wrong, revoked or expired: they all look alike."""
+    return Refusal(Code.INVALID_API_KEY, "Invalid API key")
+
+
 class StoreBusy(PanelgateError):
     """The store answered conflict, throttling or an error until the deadline; the write may be retried."""
 

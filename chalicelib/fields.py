@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from chalicelib.actions import GRANTABLE, Action
 from chalicelib.model import MAX_ID, OrderStatus
 
 MAX_LINK = 2048
@@ -167,6 +168,27 @@ def _digits(value: Decimal | int) -> str:
     return format(Decimal(value), "f")
 
 
+def _granted(value: object) -> object:
+    """Return the actions that a browser token is to have, each once."""
+    if not isinstance(value, list) or not value or not all(name in GRANTABLE for name in value):
+        raise PydanticCustomError(WRONG, f"a list of these is needed: {', '.join(GRANTABLE)}")
+    return tuple(dict.fromkeys(map(Action, value)))
+
+
+def _service_ids(value: object) -> object:
+    """Return the services that a browser token may order, each once."""
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_IDS:
+        raise PydanticCustomError(WRONG, "a list of 1 to 100 services' ids is needed")
+    return tuple(dict.fromkeys(map(_json_number, value)))
+
+
+def _json_number(value: object) -> object:
+    """Numbers of fields that have no form in the classic protocol are numbers."""
+    if isinstance(value, bool | str):
+        raise PydanticCustomError(WRONG, "a whole number is needed")
+    return _whole_number(value)
+
+
 # What the validators take, as the OpenAPI document tells it.
 _WHOLE_SCHEMA = WithJsonSchema(
     {
@@ -256,3 +278,31 @@ PageSize = Annotated[
 ]
 OneId = Annotated[tuple[str, ...], BeforeValidator(_one_id), WithJsonSchema(_ID_SCHEMA)]
 ManyIds = Annotated[tuple[str, ...] | None, BeforeValidator(_many_ids), _IDS_SCHEMA]
+# How long a browser token may live, in seconds.
+TokenLife = Annotated[
+    int,
+    BeforeValidator(_json_number),
+    Field(strict=True, ge=1, le=3600),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 3600}),
+]
+GrantedActions = Annotated[
+    tuple[Action, ...],
+    BeforeValidator(_granted),
+    WithJsonSchema({"type": "array", "items": {"enum": list(GRANTABLE)}, "minItems": 1}),
+]
+ServiceIds = Annotated[
+    tuple[Annotated[int, Field(strict=True, ge=1, le=MAX_ID)], ...],
+    BeforeValidator(_service_ids),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 1, "maximum": MAX_ID},
+            "minItems": 1,
+            "maxItems": MAX_IDS,
+        }
+    ),
+]
+Origin = Annotated[str, Field(strict=True, min_length=1, max_length=300)]
+# Whatever a tenant calls its own customers by: a number, a UUID, an address.
+Subject = Annotated[str, Field(strict=True, pattern=r"^[!-~]{1,128}$")]
+Flag = Annotated[bool, Field(strict=True)]

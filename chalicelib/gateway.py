@@ -25,11 +25,21 @@ from chalicelib.commands import (
     RefillStatusCommand,
     ServicesCommand,
     StatusCommand,
+    TokenCommand,
 )
-from chalicelib.errors import Code, Refusal, SendFailure, Unavailable, UnreadableReply, try_later
-from chalicelib.keys import parse_client_key
+from chalicelib.errors import (
+    Code,
+    Refusal,
+    SendFailure,
+    Unavailable,
+    UnreadableReply,
+    try_later,
+    unknown_key,
+)
+from chalicelib.issuing import Issued, Issuing
+from chalicelib.keys import ClientKey, ShownKey, parse_browser_token, parse_client_key
 from chalicelib.log import logger
-from chalicelib.model import Funding, OrderState, Provider, Quota, Scope, Tenant
+from chalicelib.model import Funding, OrderState, Provider, Quota, Tenant, Token
 from chalicelib.offering import Offering, Offers
 from chalicelib.ordering import Ordering, key_claim
 from chalicelib.ports import (
@@ -44,6 +54,7 @@ from chalicelib.ports import (
     Stranger,
     Suspended,
     Throttled,
+    Tokens,
     Wallet,
 )
 from chalicelib.purchase import Deadline, Receipt
@@ -55,19 +66,24 @@ from chalicelib.tracking import Tracking
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who says they are calling: the key as given, the caller's address and, from a browser, the page's origin."""
+    """Who says they are calling: the key as given, the caller's address and, from a browser, the page's origin.
+
+    ``for_pages``: they call the API that is open to web pages, and only there browser tokens are keys.
+    """
 
     key: str = field(repr=False)
     address: str = ""
     origin: str | None = None
+    for_pages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """A caller that was not admitted. ``quota`` is known when the key was good."""
+    """A caller that was not admitted. ``quota`` and ``tenant`` are known when the key was good."""
 
     refusal: Refusal
     quota: Quota | None = None
+    tenant: Tenant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +102,7 @@ class History:
     next: str | None
 
 
-Result = Money | Offers | Receipt | Told | Batch | History
+Result = Money | Offers | Receipt | Told | Batch | History | Issued
 
 _GUESSING = "Too many wrong keys came from this address"
 # A page that a filter thins out looks at no more orders than this, and no longer than a read; the caller goes on.
@@ -99,6 +115,7 @@ class Gateway:
 
     directory: Directory
     guesses: Guesses
+    tokens: Tokens
     orders: Orders
     refills: Refills
     wallet: Wallet
@@ -113,25 +130,28 @@ class Gateway:
 
         Why a key is not good makes no difference, to the caller or to what is asked of the store.
         """
-        key, now = parse_client_key(credentials.key), self.clock.now()
-        if key is None:
-            return Denied(_unknown_key())
-        until = self.guesses.barred(credentials.address, key, now=now)
+        shown, now = _shown(credentials), self.clock.now()
+        if shown is None:
+            return Denied(unknown_key())
+        until = self.guesses.barred(credentials.address, shown, now=now)
         if until is not None:
             return Denied(self._wait(_GUESSING, until))
-        admission = self.directory.admit(key, now=now)
+        key = shown if isinstance(shown, ClientKey) else self.tokens.find(shown)
+        admission = Stranger() if key is None else self.directory.admit(key, now=now)
         if isinstance(admission, Stranger):
-            until = self.guesses.wrong(credentials.address, key, now=now)
-            return Denied(_unknown_key() if until is None else self._wait(_GUESSING, until))
-        self.guesses.right(key)
+            # A token of ours that is over is no guess: many pages behind one address may still have theirs.
+            until = None if isinstance(key, Token) else self.guesses.wrong(credentials.address, shown, now=now)
+            return Denied(unknown_key() if until is None else self._wait(_GUESSING, until))
+        self.guesses.right(shown)
         match admission:
-            case Suspended(quota):
-                return Denied(Refusal(Code.FORBIDDEN, "This account is suspended"), quota)
-            case Throttled(quota, retry_at):
-                return Denied(self._wait("Too many requests", retry_at), quota)
+            case Suspended(tenant, quota):
+                return Denied(Refusal(Code.FORBIDDEN, "This account is suspended"), quota, tenant)
+            case Throttled(tenant, quota, retry_at):
+                return Denied(self._wait("Too many requests", retry_at), quota, tenant)
             case Admitted(tenant, scope, quota):
-                refusal = _out_of_bounds(tenant, scope, credentials)
-                return Denied(refusal, quota) if refusal else Session(tenant, scope, quota, deadline)
+                session = Session(tenant, scope, quota, deadline, key if isinstance(key, Token) else None)
+                refusal = _out_of_bounds(session, credentials)
+                return Denied(refusal, quota, tenant) if refusal else session
 
     def _wait(self, why: str, until: int) -> Refusal:
         """Return the refusal of a caller who may ask again at a time (epoch µs)."""
@@ -163,6 +183,8 @@ class Gateway:
                 return self.offering.offers(session, int(command.cursor or 0))
             case OrdersCommand():
                 return self._history(session, command)
+            case TokenCommand():
+                return Issuing(self.tokens, self.offering, self.clock).issue(session, command)
             case StatusCommand() | RefillCommand() | RefillStatusCommand() | CancelCommand():
                 return answer(command, self._found(session, command))
 
@@ -212,10 +234,11 @@ class Gateway:
         """Return a page of the caller's orders; what its filters leave out is looked at, but not returned."""
         tenant, now = session.tenant.id, self.clock.now()
         if command.idempotency_key is not None:
-            first = self.orders.claimed(tenant, key_claim(command.idempotency_key))
+            first = self.orders.claimed(tenant, key_claim(session, command.idempotency_key))
             stream = iter([first] if first else [])
         else:
-            stream = self.orders.page(tenant, since=command.since, before=command.before)
+            audience, since = session.audience, command.since
+            stream = self.orders.page(tenant, audience=audience, since=since, before=command.before)
         page: list[Progress] = []
         for looked_at, order in enumerate(islice(stream, _LOOKED_AT), start=1):
             progress = last_known(order, now)
@@ -228,15 +251,19 @@ class Gateway:
         return History(page, None)
 
 
-def _unknown_key() -> Refusal:
-    return Refusal(Code.INVALID_API_KEY, "Invalid API key")
+def _shown(credentials: Credentials) -> ShownKey | None:
+    """Return the well-formed key that a caller shows, of a kind that is one where they call."""
+    client_key = parse_client_key(credentials.key)
+    return parse_browser_token(credentials.key) if client_key is None and credentials.for_pages else client_key
 
 
-def _out_of_bounds(tenant: Tenant, scope: Scope, credentials: Credentials) -> Refusal | None:
+def _out_of_bounds(session: Session, credentials: Credentials) -> Refusal | None:
     """Say no to a good key that is used from the wrong place."""
-    if credentials.origin is not None and credentials.origin not in tenant.origins:
+    token, networks = session.token, session.scope.networks
+    listed = credentials.origin is None or credentials.origin in session.tenant.origins
+    if not listed or (token is not None and token.origin not in (None, credentials.origin)):
         return Refusal(Code.FORBIDDEN, "This origin is not allowed")
-    if scope.networks and not _inside(credentials.address, scope.networks):
+    if networks and not _inside(credentials.address, networks):
         return Refusal(Code.FORBIDDEN, "This address is not allowed")
     return None
 

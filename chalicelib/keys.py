@@ -1,9 +1,12 @@
-"""Keys: the client keys that we make, and the provider keys that we guard.
+"""Keys: the client keys and browser tokens that we make, and the provider keys that we guard.
 
 A client key is ``pg_live_<tenant>_<key id>_<secret><checksum>``: 256 random bits in base 62 and a CRC-32 of all
 before it, so that junk costs no store read and scanners can tell our keys from noise. It carries its tenant, so that
 one conditional update of the tenant's item authenticates it. Only its SHA-256 is stored: a slow hash buys nothing
 against guessing 256 bits (reliability.md 2.11).
+
+A browser token is made alike, as ``pgb_<tenant>_<token id>_<secret><checksum>``. It says nothing by itself: what it may
+do stands in the store (decision 0014).
 """
 
 import base64
@@ -23,10 +26,17 @@ _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _SECRET_LENGTH = 43  # 62**43 > 2**256
 _CHECKSUM_LENGTH = 6  # 62**6 > 2**32
 _KEY_ID_LENGTH = 8
-_CLIENT_KEY = re.compile(
-    rf"(?P<head>pg_live_(?P<tenant>{TENANT_ID.pattern})_(?P<id>[0-9A-Za-z]{{{_KEY_ID_LENGTH}}})"
-    rf"_[0-9A-Za-z]{{{_SECRET_LENGTH}}})(?P<checksum>[0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
-)
+
+
+def _form(prefix: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"(?P<head>{prefix}_(?P<tenant>{TENANT_ID.pattern})_(?P<id>[0-9A-Za-z]{{{_KEY_ID_LENGTH}}})"
+        rf"_[0-9A-Za-z]{{{_SECRET_LENGTH}}})(?P<checksum>[0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
+    )
+
+
+_CLIENT_PREFIX, _TOKEN_PREFIX = "pg_live", "pgb"
+_CLIENT_KEY, _BROWSER_TOKEN = _form(_CLIENT_PREFIX), _form(_TOKEN_PREFIX)
 # Provider keys shorter than this could occur in a reply by chance, and redacting them would garble it.
 MIN_PROVIDER_KEY = 8
 MAX_PROVIDER_KEY = 512
@@ -54,18 +64,50 @@ class ClientKey:
     digest: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """A browser token that is well formed: whose it says it is, and its digest; the token itself is not kept."""
+
+    tenant: str
+    id: str
+    digest: bytes = field(repr=False)
+
+
+ShownKey = ClientKey | TokenKey
+
+
 def parse_client_key(text: str) -> ClientKey | None:
     """Return the client key in ``text``, or None when its form or checksum is wrong (no store need be asked)."""
-    match = _CLIENT_KEY.fullmatch(text)
+    parts = _parse(_CLIENT_KEY, text)
+    return None if parts is None else ClientKey(*parts)
+
+
+def parse_browser_token(text: str) -> TokenKey | None:
+    """Return the browser token in ``text``, or None when its form or checksum is wrong (no store need be asked)."""
+    parts = _parse(_BROWSER_TOKEN, text)
+    return None if parts is None else TokenKey(*parts)
+
+
+def _parse(form: re.Pattern[str], text: str) -> tuple[str, str, bytes] | None:
+    match = form.fullmatch(text)
     if match is None or _checksum(match["head"]) != match["checksum"]:
         return None
-    return ClientKey(match["tenant"], match["id"], hashlib.sha256(text.encode()).digest())
+    return match["tenant"], match["id"], hashlib.sha256(text.encode()).digest()
 
 
 def new_client_key(tenant: str) -> str:
     """Return a fresh client key for a tenant; it is shown once and only its digest is stored."""
+    return _new(_CLIENT_PREFIX, tenant)
+
+
+def new_browser_token(tenant: str) -> str:
+    """Return a fresh browser token for a tenant; it is shown once and only its digest is stored."""
+    return _new(_TOKEN_PREFIX, tenant)
+
+
+def _new(prefix: str, tenant: str) -> str:
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_KEY_ID_LENGTH))
-    head = f"pg_live_{tenant}_{key_id}_{_base62(secrets.randbits(256), _SECRET_LENGTH)}"
+    head = f"{prefix}_{tenant}_{key_id}_{_base62(secrets.randbits(256), _SECRET_LENGTH)}"
     return head + _checksum(head)
 
 

@@ -214,12 +214,55 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What one client key may do; None means no restriction beyond the tenant's own."""
+    """What one client key may do; None means no restriction beyond the tenant's own.
+
+    ``key`` is the id of the key, empty for a client as such, and limits nothing. ``expires`` is when it ends (epoch
+    µs), None for never.
+    """
 
     client: str
     actions: frozenset[str] | None = None
     providers: frozenset[str] | None = None
     networks: tuple[str, ...] = ()
+    key: str = field(default="", compare=False)
+    expires: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A browser token: what a web page may do, beside and never beyond the client that asked for it.
+
+    Attributes:
+        id: what tells it from other tokens of its tenant; no secret.
+        tenant: whose.
+        scope: its client's, with the actions that the token was given.
+        expires: when it ends (epoch µs).
+        origin: of the one page that may use it; None: of any page that the tenant lists.
+        services: the public ids of what it may order; None: whatever its client may.
+        max_charge: what its orders may cost together, in micro-USD; None: no limit of its own.
+        subject: the tenant's end customer whose orders it makes and sees; None: only those made with it.
+        prices: whether it sees the balance, prices and charges.
+    """
+
+    id: str
+    tenant: str
+    scope: Scope
+    expires: int
+    origin: str | None = None
+    services: frozenset[int] | None = None
+    max_charge: int | None = None
+    subject: str | None = None
+    prices: bool = False
+
+    @property
+    def audience(self) -> str:
+        """Who sees the orders that are made with it."""
+        return f"token {self.id}" if self.subject is None else f"subject {self.subject}"
+
+    @property
+    def allowance(self) -> "Allowance | None":
+        """What its orders count against."""
+        return None if self.max_charge is None else Allowance(self.id, self.max_charge, self.expires)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +361,7 @@ class Refill:
 
     ``provider_refill`` is the panel's id of it, None where it gives none; then nobody can say how it is doing.
     ``own_key``: its order was bought with a key of the tenant's own.
+    ``audience`` is its order's.
     """
 
     id: int
@@ -329,6 +373,7 @@ class Refill:
     created: int
     at: int
     own_key: bool = False
+    audience: str | None = None
 
     @property
     def account(self) -> Account:
@@ -344,6 +389,15 @@ class Budget:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What the orders of a browser token may cost together, in micro-USD, until it expires (epoch µs)."""
+
+    token: str
+    limit: int
+    expires: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """The gateway's own record of one ``add``: journal, idempotency record and status cache at once.
@@ -356,7 +410,9 @@ class Order:
     currency. ``journal`` is the order's history, oldest first.
 
     ``link_claim`` stands for the service and the link that only one active order may have, ``budget`` for the day's
-    limit that ``charge`` counts against; None where the tenant asked for no such guard.
+    limit that ``charge`` counts against; None where the tenant asked for no such guard. ``allowance`` is the limit of
+    the browser token that it was made with, None where that has none. ``audience`` are the pages that see it beside the
+    tenant's own programs, None if none do.
 
     ``quantity`` is per run; 1 for a package, the most that a post gets for a subscription. ``rate`` is what the tenant
     pays per 1000 (micro-USD), ``cost`` what the provider asks (its currency); both as they were at the order's time.
@@ -394,6 +450,8 @@ class Order:
     claim_window: int | None = None
     link_claim: str | None = None
     budget: Budget | None = None
+    allowance: Allowance | None = None
+    audience: str | None = None
     idempotency_key: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
     attempts: int = 1

@@ -70,7 +70,7 @@ class Offering:
         native = session.tenant.ids is Ids.NATIVE
         for provider in self.providers(session).values():
             own, owner = (number, provider.number) if native else divmod(number, MAX_PROVIDER_NUMBER + 1)
-            if owner != provider.number or not _listed(session.tenant, number):
+            if owner != provider.number or not _listed(session, number):
                 continue
             service = self.catalog.service(provider.slug, own)
             if service is not None and service.active:
@@ -89,12 +89,12 @@ class Offering:
             for service in listing.services
             if service.active
             and (number := public_id(tenant, providers[slug], service.id)) >= cursor
-            and _listed(tenant, number)
+            and _listed(session, number)
             and (rate := _rate(tenant, providers[slug], service)) is not None
         ]
         versions = {slug: [listing.version, str(providers[slug].fx)] for slug, listing in sorted(listings.items())}
-        services = None if tenant.services is None else sorted(tenant.services)
-        terms = [versions, str(tenant.markup), tenant.ids, services, cursor]
+        services = None if session.services is None else sorted(session.services)
+        terms = [versions, str(tenant.markup), tenant.ids, services, session.sees_prices, cursor]
         return Offers(sorted(offers, key=lambda offer: offer.id), digest(terms)[:32])
 
 
@@ -106,5 +106,5 @@ def _rate(tenant: Tenant, provider: Provider, service: Service) -> int | None:
         return None
 
 
-def _listed(tenant: Tenant, number: int) -> bool:
-    return tenant.services is None or number in tenant.services
+def _listed(session: Session, number: int) -> bool:
+    return session.services is None or number in session.services

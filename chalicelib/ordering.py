@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -24,12 +25,30 @@ from chalicelib.model import (
 )
 from chalicelib.offering import Offering, digest
 from chalicelib.order_types import SUBSCRIPTIONS, Terms, meaning, read_terms
-from chalicelib.ports import SECOND, Acceptance, Accepted, Broke, Claimed, Clock, LinkTaken, Orders, OverBudget
+from chalicelib.ports import (
+    SECOND,
+    Acceptance,
+    Accepted,
+    Broke,
+    Claimed,
+    Clock,
+    LinkTaken,
+    Orders,
+    OverAllowance,
+    OverBudget,
+)
 from chalicelib.purchase import ACTIVE_LINK, ANSWER_TIME, RECORD_TIME, Deadline, Purchase, Receipt
 from chalicelib.session import Session
 
 # After `send_by` a sender may still be reading its answer for this long, on a clock that may differ from ours.
 SENDER_GONE = 85 * SECOND
+# What a caller is told of what stands against an order.
+_AGAINST: Mapping[type[LinkTaken | OverAllowance | OverBudget | Broke], tuple[Code, str]] = {
+    LinkTaken: ACTIVE_LINK,
+    OverAllowance: (Code.SPEND_LIMIT_REACHED, "This would pass what this token may spend"),
+    OverBudget: (Code.SPEND_LIMIT_REACHED, "This would pass the day's spending limit; days end at midnight UTC"),
+    Broke: (Code.INSUFFICIENT_FUNDS, "Not enough funds on balance"),
+}
 # A web address or `host/path`: where it is, the path there, and what follows the path.
 _ADDRESS = re.compile(r"((?i:https?)://[^/?#]+|[^/?#]+(?=/))([^?#]*)(.*)")
 
@@ -52,12 +71,15 @@ class Ordering:
         tenant = session.tenant
         if tenant.require_idempotency and command.idempotency_key is None:
             raise Refusal(Code.INVALID_REQUEST, "This account requires an Idempotency-Key for add")
+        if command.max_charge is not None and not session.sees_prices:
+            # Tried out, it would tell the price.
+            raise Refusal(Code.FORBIDDEN, "This token does not see prices, so it takes no max_charge")
         try:
             provider, draft = self._draft(session, command)
         except Refusal:
             # The first answer stands, even if the service or its price has changed since.
             key = command.idempotency_key
-            first = self.orders.claimed(tenant.id, key_claim(key)) if key is not None else None
+            first = self.orders.claimed(tenant.id, key_claim(session, key)) if key is not None else None
             if first is None:
                 raise
             return self._replay(first, command)
@@ -66,14 +88,8 @@ class Ordering:
                 return Purchase(self.orders, self.caller, order, session.deadline).make(provider)
             case Claimed(first):
                 return self._replay(first, command)
-            case LinkTaken():
-                raise Refusal(*ACTIVE_LINK)
-            case OverBudget():
-                raise Refusal(
-                    Code.SPEND_LIMIT_REACHED, "This would pass the day's spending limit; days end at midnight UTC"
-                )
-            case Broke():
-                raise Refusal(Code.INSUFFICIENT_FUNDS, "Not enough funds on balance")
+            case obstacle:
+                raise Refusal(*_AGAINST[type(obstacle)])
 
     def _accept(self, draft: Order, deadline: Deadline) -> Acceptance:
         """Accept an order, or make sure, as far as the store answers at all, that nothing of it stays."""
@@ -116,10 +132,12 @@ class Ordering:
             created=now,
             updated=now,
             fingerprint=fingerprint,
-            claim=_claim(tenant, command, fingerprint),
+            claim=_claim(session, command, fingerprint),
             claim_window=tenant.dedupe * SECOND if command.idempotency_key is None else None,
             link_claim=_link_claim(tenant, command.service, terms.link),
             budget=_budget(tenant, now),
+            allowance=None if session.token is None else session.token.allowance,
+            audience=session.audience,
             idempotency_key=command.idempotency_key,
             extra=terms.extra,
             own_key=provider.owner is not None,
@@ -168,20 +186,27 @@ def _charge(command: AddCommand, terms: Terms, rate: int) -> int:
     return charge
 
 
-def key_claim(key: str) -> str:
-    """Return the claim that an order with an idempotency key holds."""
-    return "KEY#" + hashlib.sha256(key.encode()).hexdigest()
+def key_claim(session: Session, key: str) -> str:
+    """Return the claim that an order with an idempotency key holds.
+
+    The tenant's programs share one name space, and each audience of pages has its own: a page must neither learn nor
+    block what another one's key has made. No key holds a NUL.
+    """
+    name = key if session.audience is None else f"{session.audience}\0{key}"
+    return "KEY#" + hashlib.sha256(name.encode()).hexdigest()
 
 
 def _fingerprint(command: AddCommand, type_name: str) -> str:
     return digest(dict(meaning(command, type_name)))
 
 
-def _claim(tenant: Tenant, command: AddCommand, fingerprint: str) -> str | None:
+def _claim(session: Session, command: AddCommand, fingerprint: str) -> str | None:
     """Return what may belong to one order only: the idempotency key or, within the window, the order's meaning."""
     if command.idempotency_key is not None:
-        return key_claim(command.idempotency_key)
-    return f"SAME#{fingerprint}" if tenant.dedupe else None
+        return key_claim(session, command.idempotency_key)
+    if not session.tenant.dedupe:
+        return None
+    return "SAME#" + (fingerprint if session.audience is None else digest([session.audience, fingerprint]))
 
 
 def _link_claim(tenant: Tenant, service: int, link: str | None) -> str | None:

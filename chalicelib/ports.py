@@ -11,7 +11,7 @@ from typing import Protocol
 
 from chalicelib.actions import Placed
 from chalicelib.errors import StoreBusy
-from chalicelib.keys import ClientKey, ProviderKey
+from chalicelib.keys import ClientKey, ProviderKey, ShownKey, TokenKey
 from chalicelib.model import (
     Account,
     Attempt,
@@ -25,6 +25,7 @@ from chalicelib.model import (
     Service,
     Source,
     Tenant,
+    Token,
 )
 from chalicelib.panels.dialect import Reply, Request
 
@@ -61,6 +62,7 @@ class Admitted:
 class Throttled:
     """The key is good; the tenant's limit has no room before ``retry_at``."""
 
+    tenant: Tenant
     quota: Quota
     retry_at: int
 
@@ -69,6 +71,7 @@ class Throttled:
 class Suspended:
     """The key is good; the tenant is suspended."""
 
+    tenant: Tenant
     quota: Quota
 
 
@@ -83,8 +86,11 @@ Admission = Admitted | Throttled | Suspended | Stranger
 class Directory(Protocol):
     """Tenants, their client keys and limits, and the providers."""
 
-    def admit(self, key: ClientKey, *, now: int) -> Admission:
-        """Authenticate a client key and take one request from its tenant's limit, in one conditional update."""
+    def admit(self, key: ClientKey | Token, *, now: int) -> Admission:
+        """Authenticate a client key and take one request from its tenant's limit, in one conditional update.
+
+        A browser token, which ``Tokens`` has authenticated, is admitted as long as its client is.
+        """
 
     def providers(self) -> Mapping[str, Provider]:
         """Return all providers by slug; the answer may be up to 30 s old."""
@@ -96,20 +102,30 @@ class Directory(Protocol):
 class Guesses(Protocol):
     """How often an address has come with a key that nobody has."""
 
-    def barred(self, address: str, key: ClientKey, *, now: int) -> int | None:
+    def barred(self, address: str, key: ShownKey, *, now: int) -> int | None:
         """Return until when an address may not try a key that is not known to be good, None if it may.
 
         It asks no store: it is what this container has learned.
         """
 
-    def right(self, key: ClientKey) -> None:
+    def right(self, key: ShownKey) -> None:
         """Note that a key is good: no bar of an address is for it."""
 
-    def wrong(self, address: str, key: ClientKey, *, now: int) -> int | None:
+    def wrong(self, address: str, key: ShownKey, *, now: int) -> int | None:
         """Count a wrong key; return until when the address is barred, if it has been wrong too often.
 
         The same wrong key again is no new guess.
         """
+
+
+class Tokens(Protocol):
+    """The browser tokens."""
+
+    def find(self, key: TokenKey) -> Token | None:
+        """Return the token that a caller shows, if there is such a one; it may have expired."""
+
+    def issue(self, token: Token, key: TokenKey, *, until: int) -> bool:
+        """Store a token; False if the client key that asks for it (``token.scope.key``) is gone meanwhile."""
 
 
 class Pace(Protocol):
@@ -142,6 +158,11 @@ class LinkTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class OverAllowance:
+    """The charge would pass what the browser token's orders may cost together."""
+
+
+@dataclass(frozen=True, slots=True)
 class OverBudget:
     """The charge would pass what the tenant may spend on this day."""
 
@@ -151,7 +172,7 @@ class Broke:
     """The wallet does not hold the charge."""
 
 
-Acceptance = Accepted | Claimed | LinkTaken | OverBudget | Broke
+Acceptance = Accepted | Claimed | LinkTaken | OverAllowance | OverBudget | Broke
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +233,10 @@ class Orders(Protocol):
     """The orders' journal; see design.md 4 for the states and who may move them."""
 
     def accept(self, order: Order, *, until: int) -> Acceptance:
-        """Store a SENDING order, hold its money, count it on its day and take its claims in one transaction.
+        """Store a SENDING order, hold its money, count it and take its claims in one transaction.
 
         The id of the order may be changed to a free one. What stands against it is told in the order of
-        ``Acceptance``: a claim before a link, a link before the day's limit, that before the wallet.
+        ``Acceptance``: a claim before a link, a link before its token's limit and the day's, those before the wallet.
         """
 
     def claimed(self, tenant: str, claim: str) -> Order | None:
@@ -244,7 +265,7 @@ class Orders(Protocol):
     def reject(self, order: Order, refusal: Mapping[str, str] | None, *, until: int) -> bool:
         """Record that nothing was bought and give the money back; without a ``refusal`` the claim is freed too.
 
-        What the order counted on its day is given back with the money.
+        What the order counted, on its day and for its token, is given back with the money.
 
         False if the caller cannot be told so: the order is no longer this attempt's, or it was called UNKNOWN
         meanwhile, then its money is back and its claim stays.
@@ -291,11 +312,19 @@ class Orders(Protocol):
     def get_many(self, tenant: str, orders: Iterable[int]) -> Mapping[int, Order]:
         """Return those of the orders that the tenant has, by id."""
 
-    def page(self, tenant: str, *, since: int | None = None, before: tuple[int, int] | None = None) -> Iterator[Order]:
+    def page(
+        self,
+        tenant: str,
+        *,
+        audience: str | None = None,
+        since: int | None = None,
+        before: tuple[int, int] | None = None,
+    ) -> Iterator[Order]:
         """Yield a tenant's orders, newest first; the newest may be missing for a moment.
 
         Args:
             tenant: whose.
+            audience: only the orders of this audience.
             since: none older than this.
             before: when the order was created, and its id, after which to go on.
         """

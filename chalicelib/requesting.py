@@ -113,6 +113,7 @@ class Requesting:
             created=now,
             at=now,
             own_key=order.own_key,
+            audience=order.audience,
         )
         try:
             self.clock.require(deadline.record)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from chalicelib.model import Order, Quota, Refill, Scope, Tenant
+from chalicelib.model import Order, Quota, Refill, Scope, Tenant, Token
 from chalicelib.purchase import Deadline
 
 Thing = TypeVar("Thing", Order, Refill)
@@ -18,9 +18,30 @@ class Session:
     scope: Scope
     quota: Quota
     deadline: Deadline
+    token: Token | None = None
+
+    @property
+    def audience(self) -> str | None:
+        """Whose orders it makes and sees; None: all of its tenant's, as a program does."""
+        return None if self.token is None else self.token.audience
+
+    @property
+    def sees_prices(self) -> bool:
+        """Whether it is told balances, prices and charges."""
+        return self.token is None or self.token.prices
+
+    @property
+    def services(self) -> frozenset[int] | None:
+        """The public ids of what it may order; None: whatever there is."""
+        listed = self.tenant.services
+        if self.token is None or self.token.services is None:
+            return listed
+        return self.token.services if listed is None else listed & self.token.services
 
     def may_see(self, thing: Order | Refill) -> bool:
-        """Say whether the key covers the provider of an order or a refill of its tenant."""
+        """Say whether an order or a refill of its tenant is its own, and of a provider that the key covers."""
+        if self.token is not None and thing.audience != self.token.audience:
+            return False
         return self.scope.providers is None or thing.provider in self.scope.providers
 
     def visible(self, things: Mapping[int, Thing]) -> Mapping[int, Thing]:

@@ -103,6 +103,7 @@ class Subscriptions:
             claim_window=None,
             link_claim=None,
             budget=None,
+            allowance=None,
             idempotency_key=None,
             extra={},
             pending=False,

@@ -19,6 +19,7 @@ from chalicelib.aws.pace import DynamoPace
 from chalicelib.aws.refills import DynamoRefills
 from chalicelib.aws.rotations import Rotations
 from chalicelib.aws.table import Table
+from chalicelib.aws.tokens import DynamoTokens
 from chalicelib.aws.vault import SecretsVault
 from chalicelib.aws.wallet import DynamoWallet
 from chalicelib.batching import Batcher
@@ -101,7 +102,8 @@ def assemble(
     wallet, catalog = DynamoWallet(table), DynamoCatalog(table)
     vault = SecretsVault(secrets, settings, clock, Rotations(table))
     caller = Caller(DynamoPace(table), vault, sender, clock)
-    gateway = Gateway(directory, DynamoGuesses(table), orders, DynamoRefills(table), wallet, catalog, caller, clock)
+    guesses, tokens = DynamoGuesses(table), DynamoTokens(table)
+    gateway = Gateway(directory, guesses, tokens, orders, DynamoRefills(table), wallet, catalog, caller, clock)
     accounts, batcher = DynamoAccounts(table), Batcher(caller, directory)
     following = Following(orders, accounts, Tracking(orders, batcher, clock), clock)
     settlement = Settlement(orders, accounts, batcher, clock)

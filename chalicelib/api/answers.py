@@ -7,6 +7,7 @@ import secrets
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import simplejson
@@ -27,6 +28,8 @@ from chalicelib.session import Session
 # Lambda's own end: recording begins within 1.5 s (`purchase.RECORD_TIME`), and a try of it takes at most 2 s.
 _ASK_TIME = 25 * SECOND
 _LAMBDA_MARGIN = 3_500_000
+# Whatever the origin: what stands between must not give one page the answer to another.
+VARY: Mapping[str, str] = MappingProxyType({"Vary": "Origin"})
 _EXPOSED = "ETag, Idempotent-Replayed, Link, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 
 
@@ -45,14 +48,14 @@ class Face:
 
     Attributes:
         read: takes the key and the fields from a request.
-        render: words a result.
+        render: words a result for a caller that may see prices, or may not.
         refuse: words a refusal.
-        cors: whether web pages may read the answers.
+        cors: whether web pages may call, with browser tokens, and read the answers.
         actions: what can be asked at all.
     """
 
     read: Callable[[Incoming], Envelope]
-    render: Callable[[Result, Incoming], Answer]
+    render: Callable[[Result, Incoming, Session], Answer]
     refuse: Callable[[Refusal], Answer]
     cors: bool
     actions: frozenset[Action]
@@ -79,10 +82,11 @@ def _outcome(face: Face, incoming: Incoming, gateway: Gateway) -> tuple[Session 
     try:
         envelope = face.read(incoming)
         origin = incoming.headers.get("origin") if face.cors else None
-        session = gateway.admit(Credentials(envelope.key, incoming.address, origin), _deadline(incoming))
+        credentials = Credentials(envelope.key, incoming.address, origin, for_pages=face.cors)
+        session = gateway.admit(credentials, _deadline(incoming))
         if isinstance(session, Denied):
             return session, session.refusal
-        return session, face.render(_execute(face, gateway, session, envelope), incoming)
+        return session, face.render(_execute(face, gateway, session, envelope), incoming, session)
     except Refusal as refusal:
         return session, refusal
     except StoreBusy as error:
@@ -95,10 +99,15 @@ def _outcome(face: Face, incoming: Incoming, gateway: Gateway) -> tuple[Session 
 
 def _log(incoming: Incoming, session: Session | Denied | None, outcome: Answer | Refusal, status: int) -> None:
     """Log one line a call, without anything that the caller wrote; ``gateway_id`` leads to API Gateway's access log."""
-    caller = {"tenant": session.tenant.id, "client": session.scope.client} if isinstance(session, Session) else {}
+    caller = _caller(session) if isinstance(session, Session) else {}
     code = outcome.code if isinstance(outcome, Refusal) else ""
     facts = {"status": status, "code": code, **caller, "gateway_id": incoming.gateway_id}
     logger.info("answered", extra={"facts": facts})
+
+
+def _caller(session: Session) -> dict[str, str]:
+    token = {} if session.token is None else {"token": session.token.id}
+    return {"tenant": session.tenant.id, "client": session.scope.client, **token}
 
 
 def _execute(face: Face, gateway: Gateway, session: Session, envelope: Envelope) -> Result:
@@ -152,19 +161,14 @@ def _limit_headers(quota: Quota | None) -> dict[str, str]:
     }
 
 
-def _cors(gateway: Gateway, incoming: Incoming, session: Session | Denied | None) -> dict[str, str]:
+def _cors(gateway: Gateway, incoming: Incoming, session: Session | Denied | None) -> Mapping[str, str]:
     """Let a listed page read the answer: its own tenant's list decides once the caller is known."""
     origin = incoming.headers.get("origin")
     if origin is None:
-        return {}
-    match session:
-        case Session():
-            granted = origin in session.tenant.origins
-        case Denied(refusal) if refusal.code is Code.FORBIDDEN:
-            granted = False
-        case _:
-            granted = origin_granted(gateway, origin)
-    return grant(origin) if granted else {"Vary": "Origin"}
+        return VARY
+    known = None if session is None else session.tenant
+    granted = origin_granted(gateway, origin) if known is None else origin in known.origins
+    return grant(origin) if granted else VARY
 
 
 def origin_granted(gateway: Gateway, origin: str) -> bool:
@@ -175,6 +179,6 @@ def origin_granted(gateway: Gateway, origin: str) -> bool:
         return False
 
 
-def grant(origin: str) -> dict[str, str]:
+def grant(origin: str) -> Mapping[str, str]:
     """Return the headers by which a page of ``origin`` may read an answer."""
-    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _EXPOSED, "Vary": "Origin"}
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _EXPOSED, **VARY}

@@ -2,7 +2,7 @@
 
 from chalice.app import Response
 
-from chalicelib.api.answers import Answer, begin, grant, origin_granted, respond
+from chalicelib.api.answers import VARY, Answer, begin, grant, origin_granted, respond
 from chalicelib.api.reading import Incoming
 from chalicelib.api.v3 import refuse
 from chalicelib.errors import Code, Refusal
@@ -21,4 +21,4 @@ def preflight(incoming: Incoming, gateway: Gateway) -> Response:
     origin = incoming.headers.get("origin", "")
     if origin and origin_granted(gateway, origin):
         return respond(Answer(204, ""), {**grant(origin), **_ALLOWED})
-    return respond(refuse(Refusal(Code.FORBIDDEN, "This origin is not allowed")), {"Vary": "Origin"})
+    return respond(refuse(Refusal(Code.FORBIDDEN, "This origin is not allowed")), VARY)

@@ -12,12 +12,14 @@ from chalicelib.api.reading import Incoming, read_v2
 from chalicelib.errors import Code, Refusal
 from chalicelib.fields import known_id
 from chalicelib.gateway import History, Money, Result
+from chalicelib.issuing import Issued
 from chalicelib.log import logger
 from chalicelib.model import OrderStatus, RefillStatus
 from chalicelib.offering import Offers
 from chalicelib.order_types import SUBSCRIPTIONS
 from chalicelib.purchase import Receipt
 from chalicelib.results import Batch, Canceling, Progress, Refilled, RefillProgress, Told
+from chalicelib.session import Session
 
 _INCORRECT_REQUEST = "Incorrect request"
 _TRY_LATER = "Service temporarily unavailable"
@@ -93,7 +95,7 @@ def refuse(refusal: Refusal) -> Answer:
     return Answer(status, to_json(_error(refusal)), error_headers(refusal))
 
 
-def render(result: Result, _incoming: Incoming) -> Answer:
+def render(result: Result, _incoming: Incoming, _session: Session) -> Answer:
     """Word a result."""
     match result:
         case Money():
@@ -105,7 +107,7 @@ def render(result: Result, _incoming: Incoming) -> Answer:
             return Answer(200, to_json({"order": result.order}), headers)
         case Batch():
             return Answer(200, to_json(_batch(result)))
-        case History():
+        case History() | Issued():
             raise Refusal(Code.UNKNOWN_ACTION, "The classic protocol has no such action")
         case _:
             return Answer(200, to_json(_one(result)))

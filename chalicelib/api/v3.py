@@ -1,6 +1,6 @@
 """The JSON API's wording: exact numbers, HTTP statuses, codes, and times in RFC 3339."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
@@ -12,12 +12,17 @@ from chalicelib.api.reading import Incoming, read_v3
 from chalicelib.errors import Refusal
 from chalicelib.fields import known_id
 from chalicelib.gateway import History, Money, Result
+from chalicelib.issuing import Issued
 from chalicelib.log import request_id
 from chalicelib.offering import Offers
 from chalicelib.order_types import SUBSCRIPTIONS
 from chalicelib.ports import SECOND
 from chalicelib.purchase import Receipt
 from chalicelib.results import Batch, Canceling, Progress, Refilled, RefillProgress, Told
+from chalicelib.session import Session
+
+# What only those may see who may see prices (contract 4).
+_PRICES = frozenset({"balance", "charge", "charged", "rate"})
 
 
 def refuse(refusal: Refusal) -> Answer:
@@ -27,21 +32,41 @@ def refuse(refusal: Refusal) -> Answer:
     return Answer(refusal.status, to_json(body), error_headers(refusal))
 
 
-def render(result: Result, incoming: Incoming) -> Answer:
+def render(result: Result, incoming: Incoming, session: Session) -> Answer:
     """Word a result."""
+    hidden = frozenset() if session.sees_prices else _PRICES
+    match result:
+        case Offers():
+            return _services(result, incoming, hidden)
+        case Receipt():
+            return _receipt(result, hidden)
+        case _:
+            return Answer(200, to_json(_without(hidden, _body(result))))
+
+
+def _without(hidden: Collection[str], value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Return an answer without the fields that its reader may not see, wherever they stand."""
+    if not hidden:
+        return value
+    if isinstance(value, list):
+        return [_without(hidden, inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: _without(hidden, inner) for name, inner in value.items() if name not in hidden}
+    return value
+
+
+def _body(result: Money | Batch | History | Issued | Told) -> Mapping[str, Any]:
     match result:
         case Money():
-            return Answer(200, to_json({"balance": result.amount, "currency": result.currency}))
-        case Offers():
-            return _services(result, incoming)
-        case Receipt():
-            return _receipt(result)
+            return {"balance": result.amount, "currency": result.currency}
         case Batch():
-            return Answer(200, to_json(_batch(result)))
+            return _batch(result)
         case History():
-            return Answer(200, to_json({"orders": [_listed(one) for one in result.orders], "next": result.next}))
+            return {"orders": [_listed(one) for one in result.orders], "next": result.next}
+        case Issued():
+            return {"token": result.token, "expires_at": _time(result.expires)}
         case _:
-            return Answer(200, to_json(_one(result)))
+            return _one(result)
 
 
 def _one(told: Told) -> Mapping[str, Any]:
@@ -69,17 +94,18 @@ def _batch(batch: Batch) -> Mapping[str, Any]:
     return {f"{name}s": rows}
 
 
-def _services(result: Offers, incoming: Incoming) -> Answer:
+def _services(result: Offers, incoming: Incoming, hidden: Collection[str]) -> Answer:
     etag = f'"{result.etag}"'
     if incoming.has(etag):
         return Answer(304, "", {"ETag": etag})
-    page = first_page((offer.id, {**service_row(offer), **offer.service.extra}) for offer in result.offers)
+    rows = ((offer.id, {**service_row(offer), **offer.service.extra}) for offer in result.offers)
+    page = first_page((number, _without(hidden, row)) for number, row in rows)
     link = {} if page.next is None else {"Link": f'<?cursor={page.next}>; rel="next"'}
     return Answer(200, page.body, {"ETag": etag, **link})
 
 
-def _receipt(receipt: Receipt) -> Answer:
-    body: dict[str, Any] = {"order": receipt.order, "charged": money.amount(receipt.charged)}
+def _receipt(receipt: Receipt, hidden: Collection[str]) -> Answer:
+    body = _without(hidden, {"order": receipt.order, "charged": money.amount(receipt.charged)})
     headers = {"Idempotent-Replayed": "true"} if receipt.replayed else {}
     if receipt.pending:
         return Answer(202, to_json({**body, "pending_confirmation": True}), headers)

@@ -5,8 +5,11 @@ Keys of the table:
 ================  ================================  ==================================================================
 pk                sk                                item
 ================  ================================  ==================================================================
-``T#<tenant>``    ``TENANT``                        settings, limiter and client keys' digests
+``T#<tenant>``    ``TENANT``                        settings, limiter, client keys' digests, and which clients
+                                                    have asked for browser tokens
 ``T#<tenant>``    ``CLIENT#<client>``               a client, for the operator
+``T#<tenant>``    ``TOKEN#<token>``                 a browser token: its digest, what it may do, and what its orders
+                                                    cost; gone a day after its end
 ``T#<tenant>``    ``WALLET``                        ``available`` and ``held``, in micro-USD
 ``T#<tenant>``    ``LEDGER#<kind>#<id>``            one movement of money, written once
 ``T#<tenant>``    ``SPEND#<yyyy-mm-dd>``            ``spent``: what the orders of a UTC day cost, in micro-USD, of

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,12 +10,14 @@ from chalicelib.aws import limits
 from chalicelib.aws.table import ConditionFailed, Item, Table, Write
 from chalicelib.errors import StoreBusy
 from chalicelib.keys import ClientKey
-from chalicelib.model import Account, Funding, Ids, Provider, Scope, Tenant
+from chalicelib.model import Account, Funding, Ids, Provider, Scope, Tenant, Token
 from chalicelib.ports import Admission, Admitted, Stranger, Suspended, Throttled
 
 # How long a container uses the providers' configuration before it looks again, in µs. A disabled provider is used
 # no longer than this.
 CONFIGURATION_AGE = 30_000_000
+# The attribute of a tenant's item that names the clients which have asked for browser tokens and were not revoked.
+ISSUERS = "issuers"
 # A host name has at most 253 characters; DynamoDB refuses keys of more than 2048 bytes.
 _LONGEST_ORIGIN = 300
 # Neighbours may turn the limiter's window between two looks; four turns in one request do not happen.
@@ -33,8 +36,10 @@ class DynamoDirectory:
         self._providers: Mapping[str, Provider] = {}
         self._providers_read = -CONFIGURATION_AGE
 
-    def admit(self, key: ClientKey, *, now: int) -> Admission:
-        """Authenticate a client key and take one request from its tenant's limit."""
+    def admit(self, key: ClientKey | Token, *, now: int) -> Admission:
+        """Authenticate a client key, or a token's client, and take one request from the tenant's limit."""
+        if isinstance(key, Token) and key.expires <= now:
+            return Stranger()
         full = self._full_at.get(key.tenant, 0) < now
         for _ in range(_TRIES):
             try:
@@ -48,8 +53,7 @@ class DynamoDirectory:
             if len(self._full_at) >= _REMEMBERED:
                 self._full_at.clear()
             self._full_at[key.tenant] = item["tat"]
-            stored = item["keys"][key.id]
-            return Admitted(tenant(item), scope(stored, client=stored["client"]), limits.quota(item, now))
+            return Admitted(tenant(item), _scope(item, key), limits.quota(item, now))
         raise StoreBusy("the limiter's window kept turning")
 
     def providers(self) -> Mapping[str, Provider]:
@@ -83,37 +87,68 @@ def is_provider(item: Mapping[str, Any]) -> bool:
     return "#" not in item["sk"]
 
 
-def _admission(key: ClientKey, now: int, *, full: bool) -> Write:
-    good_key = (
-        "#keys.#id.#digest = :digest AND #active = :true"
-        " AND (attribute_not_exists(#keys.#id.#expires) OR #keys.#id.#expires > :now)"
-    )
-    of_a_key = {f"#{name}": name for name in ("digest", "expires", "used")}
-    names = {"#keys": "keys", "#id": key.id, "#active": "active", **of_a_key}
-    values = {":digest": key.digest, ":true": True, ":now": now}
+def _admission(key: ClientKey | Token, now: int, *, full: bool) -> Write:
+    good, names, values = _good_client(key) if isinstance(key, Token) else _good_key(key)
+    values |= {":true": True, ":now": now}
+    update = limits.RESTART if full else limits.ADVANCE
+    if isinstance(key, ClientKey):
+        # The item is written anyway: to know when a key was used last costs no write of its own.
+        update += ", #keys.#id.#used = :now"
+        names["#used"] = "used"
     return Write(
         f"T#{key.tenant}",
         "TENANT",
-        # The item is written anyway: to know when a key was used last costs no write of its own.
-        update=f"{limits.RESTART if full else limits.ADVANCE}, #keys.#id.#used = :now",
-        condition=f"{good_key} AND {limits.FULL if full else limits.FILLING}",
-        names={**names, **limits.names(full=full)},
+        update=update,
+        condition=f"{good} AND #active = :true AND {limits.FULL if full else limits.FILLING}",
+        names={**names, "#active": "active", **limits.names(full=full)},
         values=values if full else {**values, ":latest": now},
     )
 
 
-def _denied(item: Item | None, key: ClientKey, now: int) -> Admission | None:
+def _good_key(key: ClientKey) -> tuple[str, dict[str, str], Item]:
+    """Return the condition, its names and its values under which a client key is good now."""
+    condition = (
+        "#keys.#id.#digest = :digest AND (attribute_not_exists(#keys.#id.#expires) OR #keys.#id.#expires > :now)"
+    )
+    return (
+        condition,
+        {"#keys": "keys", "#id": key.id, "#digest": "digest", "#expires": "expires"},
+        {":digest": key.digest},
+    )
+
+
+def _good_client(token: Token) -> tuple[str, dict[str, str], Item]:
+    """Return the condition, its names and its values under which a token's client was not revoked."""
+    return "contains(#issuers, :client)", {"#issuers": ISSUERS}, {":client": token.scope.client}
+
+
+def _scope(item: Item, key: ClientKey | Token) -> Scope:
+    if isinstance(key, Token):
+        return key.scope
+    stored = item["keys"][key.id]
+    return replace(scope(stored, client=stored["client"]), key=key.id)
+
+
+def _denied(item: Item | None, key: ClientKey | Token, now: int) -> Admission | None:
     """Say why an admission failed, or None when only the guess about the window was wrong."""
-    stored = item["keys"].get(key.id) if item else None
-    if item is None or stored is None or not hmac.compare_digest(stored["digest"], key.digest):
-        return Stranger()
-    if stored.get("expires", now + 1) <= now:
+    if item is None or not (_has_client(item, key) if isinstance(key, Token) else _has_key(item, key, now)):
         return Stranger()
     if not item["active"]:
-        return Suspended(limits.quota(item, now))
+        return Suspended(tenant(item), limits.quota(item, now))
     if item["tat"] >= now and item["gate"] > now:
-        return Throttled(limits.quota(item, now), item["gate"])
+        return Throttled(tenant(item), limits.quota(item, now), item["gate"])
     return None
+
+
+def _has_key(item: Item, key: ClientKey, now: int) -> bool:
+    stored = item["keys"].get(key.id)
+    if stored is None or not hmac.compare_digest(stored["digest"], key.digest):
+        return False
+    return bool(stored.get("expires", now + 1) > now)
+
+
+def _has_client(item: Item, token: Token) -> bool:
+    return token.scope.client in item.get(ISSUERS, ())
 
 
 def tenant(item: Mapping[str, Any]) -> Tenant:
@@ -165,6 +200,7 @@ def scope(item: Mapping[str, Any], *, client: str) -> Scope:
         actions=_optional_set(item, "actions"),
         providers=_optional_set(item, "providers"),
         networks=tuple(item.get("networks", ())),
+        expires=item.get("expires"),
     )
 
 

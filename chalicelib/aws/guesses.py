@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from chalicelib.aws.table import ConditionFailed, Table, Write
-from chalicelib.keys import ClientKey
+from chalicelib.keys import ShownKey
 from chalicelib.log import logger
 from chalicelib.ports import SECOND
 
@@ -39,18 +39,18 @@ class DynamoGuesses:
         self._barred: dict[str, int] = {}
         self._known: set[bytes] = set()
 
-    def barred(self, address: str, key: ClientKey, *, now: int) -> int | None:
+    def barred(self, address: str, key: ShownKey, *, now: int) -> int | None:
         """Return until when an address may not try a key that this container does not know as good."""
         until = self._barred.get(_place(address), 0)
         return until if until > now and key.digest not in self._known else None
 
-    def right(self, key: ClientKey) -> None:
+    def right(self, key: ShownKey) -> None:
         """Note that a key is good."""
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known.add(key.digest)
 
-    def wrong(self, address: str, key: ClientKey, *, now: int) -> int | None:
+    def wrong(self, address: str, key: ShownKey, *, now: int) -> int | None:
         """Count a wrong key; return until when the address is barred, if it has been wrong too often."""
         place, mark = _place(address), key.digest[:_TOLD_BY]
         pk, sk = f"ADDRESS#{place}", "GUESSES"

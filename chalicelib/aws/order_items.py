@@ -10,6 +10,7 @@ from chalicelib.model import (
     RECHECKS,
     REOPENS,
     Account,
+    Allowance,
     Attempt,
     Budget,
     Change,
@@ -144,6 +145,8 @@ def to_item(order: Order) -> Item:
         "claim_window": order.claim_window,
         "link_claim": order.link_claim,
         "budget": {"day": order.budget.day, "limit": order.budget.limit} if order.budget else None,
+        "allowance": _allowance_item(order.allowance),
+        "audience": None if order.audience is None else audience_key(order.tenant, order.audience),
         "idempotency_key": order.idempotency_key,
         "extra": dict(order.extra) or None,
         "held": order.held,
@@ -155,6 +158,17 @@ def to_item(order: Order) -> Item:
         "provider_order": order.provider_order,
         "reading": reading_item(order.reading) if order.reading else None,
     }
+
+
+def _allowance_item(allowance: Allowance | None) -> Item | None:
+    if allowance is None:
+        return None
+    return {"token": allowance.token, "limit": allowance.limit, "expires": allowance.expires}
+
+
+def audience_key(tenant: str, audience: str) -> str:
+    """Return under what the index of pages' orders has those of an audience."""
+    return f"{tenant}#{audience}"
 
 
 def sortable(at: int) -> str:
@@ -196,6 +210,8 @@ def from_item(item: Item) -> Order:
         claim_window=item.get("claim_window"),
         link_claim=item.get("link_claim"),
         budget=Budget(item["budget"]["day"], item["budget"]["limit"]) if "budget" in item else None,
+        allowance=Allowance(**item["allowance"]) if "allowance" in item else None,
+        audience=item["audience"].removeprefix(audience_key(item["owner"], "")) if "audience" in item else None,
         idempotency_key=item.get("idempotency_key"),
         extra=item.get("extra", {}),
         provider_order=item.get("provider_order"),

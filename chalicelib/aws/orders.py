@@ -15,6 +15,7 @@ from chalicelib.aws import wallet
 from chalicelib.aws.accounts import partition
 from chalicelib.aws.order_items import (
     attempt_item,
+    audience_key,
     change_item,
     ended,
     from_item,
@@ -43,9 +44,9 @@ from chalicelib.model import (
     Source,
     random_id,
 )
-from chalicelib.ports import Acceptance, Accepted, Bound, Broke, Claimed, LinkTaken, OverBudget
+from chalicelib.ports import Acceptance, Accepted, Bound, Broke, Claimed, LinkTaken, OverAllowance, OverBudget
 
-OPEN_ORDERS, ORDERS_BY_TIME = "open-orders", "orders-by-time"
+OPEN_ORDERS, ORDERS_BY_TIME, PAGES_ORDERS = "open-orders", "orders-by-time", "pages-orders"
 # Drawing a free id out of 2^31 fails this often only if the tenant has used nearly all of them.
 _DRAWS = 8
 # Clocks of containers differ by less than this, in µs.
@@ -70,7 +71,7 @@ class DynamoOrders:
     # -- accepting -------------------------------------------------------------------------------------------------
 
     def accept(self, order: Order, *, until: int) -> Acceptance:
-        """Store a SENDING order, hold its money, count it on its day and take its claims in one transaction."""
+        """Store a SENDING order, hold its money, count it and take its claims in one transaction."""
         over = None
         for _ in range(_DRAWS):
             guards = [*_claim(order), *_link_claim(order, over), *wallet.count(order)]
@@ -107,6 +108,8 @@ class DynamoOrders:
             holder = self._holder(order, met["LINK"])
             # An order that is not to be seen is just being stored.
             return holder if holder is not None and holder.is_over else LinkTaken()
+        if "TOKEN" in met:
+            return OverAllowance()
         return OverBudget() if "SPEND" in met else Broke()
 
     def _holder(self, order: Order, claim: Item | None) -> Order | None:
@@ -425,10 +428,20 @@ class DynamoOrders:
         items = self._table.get_many([(f"T#{tenant}", f"ORDER#{order}") for order in orders])
         return {item["id"]: from_item(item) for item in items}
 
-    def page(self, tenant: str, *, since: int | None = None, before: tuple[int, int] | None = None) -> Iterator[Order]:
+    def page(
+        self,
+        tenant: str,
+        *,
+        audience: str | None = None,
+        since: int | None = None,
+        before: tuple[int, int] | None = None,
+    ) -> Iterator[Order]:
         """Yield a tenant's orders, newest first; see ``ports.Orders``."""
+        index, name, owner = ORDERS_BY_TIME, "owner", tenant
+        if audience is not None:
+            index, name, owner = PAGES_ORDERS, "audience", audience_key(tenant, audience)
         condition = "#owner = :owner"
-        values: Item = {":owner": tenant}
+        values: Item = {":owner": owner}
         if since is not None:
             condition += " AND created >= :since"
             values[":since"] = sortable(since)
@@ -437,10 +450,8 @@ class DynamoOrders:
             created, order = before
             if since is not None and created < since:
                 return  # the page before ended beyond what is asked for now
-            start = {"pk": f"T#{tenant}", "sk": f"ORDER#{order}", "owner": tenant, "created": sortable(created)}
-        items = self._table.query_index(
-            ORDERS_BY_TIME, condition, values, names={"#owner": "owner"}, newest=True, start=start
-        )
+            start = {"pk": f"T#{tenant}", "sk": f"ORDER#{order}", name: owner, "created": sortable(created)}
+        items = self._table.query_index(index, condition, values, names={"#owner": name}, newest=True, start=start)
         yield from (from_item(item) for item in items)
 
     def observe(self, order: Order, reading: Reading, *, refunded: int, until: int) -> Order:

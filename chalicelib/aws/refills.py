@@ -65,9 +65,12 @@ def _item(refill: Refill) -> Item:
         "created_at": refill.created,
         "at": refill.at,
     }
-    if refill.own_key:
-        item["own_key"] = True
-    return item if refill.provider_refill is None else {**item, "provider_refill": refill.provider_refill}
+    optional = {
+        "provider_refill": refill.provider_refill,
+        "own_key": refill.own_key or None,
+        "audience": refill.audience,
+    }
+    return {**item, **{name: value for name, value in optional.items() if value is not None}}
 
 
 def _refill(tenant: str, item: Item) -> Refill:
@@ -81,4 +84,5 @@ def _refill(tenant: str, item: Item) -> Refill:
         created=item["created_at"],
         at=item["at"],
         own_key=item.get("own_key", False),
+        audience=item.get("audience"),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from chalicelib.aws import limits
 from chalicelib.aws.directory import (
+    ISSUERS,
     is_provider,
     provider,
     provider_attributes,
@@ -383,7 +384,8 @@ class Registry:
             if client.revoked:
                 return
             stored = self._tenant_item(client.tenant)["keys"]
-            change = _KeyChange(client.tenant, drop=_to_drop(stored, 0, client_id, everything=True))
+            drop = _to_drop(stored, 0, client_id, everything=True)
+            change = _KeyChange(client.tenant, drop=drop, issuer=client_id)
             if self._apply(stored, change, _client_update(client, (), _last_used(stored, client_id), revoked=True)):
                 return
         raise StoreBusy("the client kept changing")
@@ -403,16 +405,20 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class _KeyChange:
-    """What becomes of a tenant's keys at once: some are added, some get an end (epoch µs), some are gone."""
+    """What becomes of a tenant's keys at once: some are added, some get an end (epoch µs), some are gone.
+
+    ``issuer`` is a client whose browser tokens end with its keys.
+    """
 
     tenant: str
     add: Mapping[str, Item] = field(default_factory=dict)
     ends: Mapping[str, int] = field(default_factory=dict)
     drop: Sequence[str] = ()
+    issuer: str | None = None
 
     def writes(self) -> list[Write]:
         """Return the write, if any: on condition that there is room for it, and that what it ends is still there."""
-        if not (self.add or self.ends or self.drop):
+        if not (self.add or self.ends or self.drop or self.issuer):
             return []
         places = {key_id: f"#keys.#k{n}" for n, key_id in enumerate((*self.add, *self.ends, *self.drop))}
         names = {"#keys": "keys", **{place.removeprefix("#keys."): key_id for key_id, place in places.items()}}
@@ -428,6 +434,9 @@ class _KeyChange:
             names["#expires"], values[f":end{n}"] = "expires", end
         clauses = [f"SET {', '.join(sets)}"] if sets else []
         clauses += [f"REMOVE {', '.join(places[key_id] for key_id in self.drop)}"] if self.drop else []
+        if self.issuer is not None:
+            clauses.append("DELETE #issuers :issuers")
+            names["#issuers"], values[":issuers"] = ISSUERS, {self.issuer}
         update, condition = " ".join(clauses), " AND ".join(conditions)
         return [
             Write(f"T#{self.tenant}", "TENANT", update=update, condition=condition, names=names, values=values),

@@ -3,7 +3,8 @@
 ``available`` is the sum of the ledger's ``available`` column, ``held`` that of its ``held`` column. A hold moves the
 charge from the one to the other, a capture takes it out of ``held``, a release moves it back.
 
-For tenants with a daily limit one item a UTC day has what their orders of it cost, whoever's money they spend.
+For tenants with a daily limit one item a UTC day has what their orders of it cost, whoever's money they spend. The item
+of a browser token that has a limit has what its orders cost.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from chalicelib.aws.table import Item, Table, TransactionRefused, Write
 from chalicelib.errors import PanelgateError
-from chalicelib.model import Budget, Funding, Order
+from chalicelib.model import Allowance, Budget, Funding, Order
 
 
 class ReferenceReused(PanelgateError):
@@ -87,7 +88,11 @@ def hold(order: Order) -> list[Write]:
 
 
 def count(order: Order) -> list[Write]:
-    """Return the write that counts an order's charge on its day, on condition that it stays within the day's limit."""
+    """Return the writes that count an order's charge, on its day and for its token, if it stays within the limits."""
+    return [*_count_on_day(order), *_count_for_token(order)]
+
+
+def _count_on_day(order: Order) -> list[Write]:
     if order.budget is None:
         return []
     room = order.budget.limit - order.charge
@@ -104,25 +109,48 @@ def count(order: Order) -> list[Write]:
     ]
 
 
-def _recount(order: Order, by: int) -> list[Write]:
-    """Return the write that changes what an order counts, on the day that it was counted on.
-
-    It has no condition that could keep the money from moving; the order's own lets it happen once.
-    """
-    if order.budget is None:
+def _count_for_token(order: Order) -> list[Write]:
+    if order.allowance is None:
         return []
     return [
         Write(
-            *_day(order.tenant, order.budget),
+            *_token(order.tenant, order.allowance),
+            update="SET #spent = #spent + :charge",
+            condition="#spent <= :room",
+            names={"#spent": "spent"},
+            values={":charge": order.charge, ":room": order.allowance.limit - order.charge},
+        )
+    ]
+
+
+def _recount(order: Order, by: int) -> list[Write]:
+    """Return the writes that change what an order counts, on the day and for the token that it was counted for.
+
+    They have no condition that could keep the money from moving; the order's own lets it happen once. What an expired
+    token's orders cost decides nothing any more, and its item may be gone.
+    """
+    keys = []
+    if order.budget is not None:
+        keys.append(_day(order.tenant, order.budget))
+    if order.allowance is not None and order.allowance.expires > order.updated:
+        keys.append(_token(order.tenant, order.allowance))
+    return [
+        Write(
+            *key,
             update="SET #spent = if_not_exists(#spent, :least) + :by",
             names={"#spent": "spent"},
             values={":by": by, ":least": max(0, -by)},
         )
+        for key in keys
     ]
 
 
 def _day(tenant: str, budget: Budget) -> tuple[str, str]:
     return f"T#{tenant}", f"SPEND#{budget.day}"
+
+
+def _token(tenant: str, allowance: Allowance) -> tuple[str, str]:
+    return f"T#{tenant}", f"TOKEN#{allowance.token}"
 
 
 def capture(order: Order) -> list[Write]:
@@ -131,7 +159,7 @@ def capture(order: Order) -> list[Write]:
 
 
 def release(order: Order) -> list[Write]:
-    """Return the writes that give back what an order holds, and what it counted on its day."""
+    """Return the writes that give back what an order holds, and what it counted."""
     return [*_movement(order, "RELEASE", available=order.hold, held=-order.hold), *_recount(order, -order.charge)]
 
 

@@ -85,6 +85,7 @@ _V3_NO_REFILL = {"refill": NONE, "error": "Refill not found", "code": Code.REFIL
 _REFILLED = {"order": ORDER, "refill": REFILL, "success": "Refill request accepted."}
 _CANCELED = {"order": ORDER, "success": "Cancellation request accepted."}
 _ADD = {"service": 1002, "link": LINK, "quantity": 100}
+_TOKEN = "pgb_acme_3kQ9ZtW1_0000000000000000000000000000000000000000000example"  # noqa: S105 - not even well formed
 
 CASES: Sequence[Case] = (
     Case(
@@ -265,6 +266,22 @@ CASES: Sequence[Case] = (
             },
         ),
     ),
+    Case(
+        name="token",
+        summary="A token for the page of one of your customers: ten minutes, two services, 5 USD in all, no prices",
+        action=Action.TOKEN,
+        fields={
+            "actions": ["services", "add", "status", "orders"],
+            "ttl": 600,
+            "origin": "https://shop.example.com",
+            "services": [1002, 2002],
+            "max_charge": 5,
+            "subject": "customer-17",
+            "prices": False,
+        },
+        v2=None,
+        v3=Answered("Issued", {"token": _TOKEN, "expires_at": "2027-01-15T08:10:00.000Z"}),
+    ),
 )
 
 # A sentence for each code, as a caller may get it.
@@ -286,7 +303,7 @@ SENTENCES: Mapping[Code, str] = {
     Code.INVALID_LINK: "The link must be an http(s) URL, host/path or a user name, without spaces",
     Code.INVALID_QUANTITY: "Quantity less than minimal 50",
     Code.MISSING_FIELD: "The field link is missing",
-    Code.NOT_SUPPORTED: "The action token is not supported by this gateway",
+    Code.NOT_SUPPORTED: "The action usage is not supported by this gateway",
     Code.IDEMPOTENCY_KEY_REUSED: "This idempotency key was used for another order",
     Code.ORDER_REFUSED: "The order was refused",
     Code.RATE_LIMITED: "Too many requests",

@@ -67,6 +67,11 @@ _HEADERS: Mapping[str, Schema] = {
         "example": '<?cursor=2001>; rel="next"',
     },
     "Access-Control-Allow-Origin": {"schema": {"type": "string"}, "example": "https://shop.example.com"},
+    "Access-Control-Expose-Headers": {
+        "schema": {"type": "string"},
+        "example": "ETag, Idempotent-Replayed, Link, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id",
+    },
+    "Vary": {"schema": {"type": "string", "enum": ["Origin"]}, "example": "Origin"},
     "Access-Control-Allow-Methods": {"schema": {"type": "string", "enum": ["POST"]}, "example": "POST"},
     "Access-Control-Allow-Headers": {
         "schema": {"type": "string"},
@@ -75,6 +80,8 @@ _HEADERS: Mapping[str, Schema] = {
     "Access-Control-Max-Age": {"schema": {"type": "integer", "minimum": 0}, "example": 600},
 }
 _ID = "X-Request-Id"
+# What pages need to read an answer (contract 4).
+_CORS = ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
 _LIMIT = ("RateLimit-Policy", "RateLimit")
 
 _IDEMPOTENCY: Schema = {
@@ -153,7 +160,11 @@ def _paths() -> dict[str, Any]:
 
 
 _SECURITY: Schema = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A client key, `pg_live_…`."},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A client key, `pg_live_…`; with v3 also a browser token, `pgb_…`.",
+    },
     "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
     "query": {"type": "apiKey", "in": "query", "name": "key"},
 }
@@ -247,8 +258,10 @@ def _v3_results(cases: list[Case]) -> dict[str, Any]:
     replies: dict[str, Any] = {}
     for status, (meaning, optional) in _V3_RESULTS.items():
         results, examples = _results((name, answer) for name, answer in answers if answer.status == status)
-        replies[str(status)] = _response(meaning, either(*results), examples, _headers(_ID, *_LIMIT, optional=optional))
-    unchanged = {"description": "The services are what your ETag names.", "headers": _headers(_ID, *_LIMIT, "ETag")}
+        headers = _headers(_ID, "Vary", *_LIMIT, optional=(*optional, *_CORS))
+        replies[str(status)] = _response(meaning, either(*results), examples, headers)
+    headers = _headers(_ID, "Vary", *_LIMIT, "ETag", optional=_CORS)
+    unchanged = {"description": "The services are what your ETag names.", "headers": headers}
     return {**replies, "304": unchanged}
 
 
@@ -276,7 +289,7 @@ def _v3_error(status: int, codes: list[Code]) -> dict[str, Any]:
         _MEANINGS[status],
         _error(codes),
         {code.value: {"value": _v3_refused(code)} for code in codes},
-        _headers(_ID, *limit, *retry, optional=sorted(optional)),
+        _headers(_ID, "Vary", *limit, *retry, optional=(*sorted(optional), *_CORS)),
     )
 
 
@@ -293,13 +306,13 @@ def _preflight() -> dict[str, Any]:
     allowed = [f"Access-Control-Allow-{what}" for what in ("Origin", "Methods", "Headers")]
     granted = {
         "description": "Pages of this origin may call.",
-        "headers": _headers(_ID, *allowed, "Access-Control-Max-Age"),
+        "headers": _headers(_ID, "Vary", *allowed, "Access-Control-Max-Age", optional=_CORS[1:]),
     }
     refused = _response(
         "No tenant lists this origin.",
         _error([Code.FORBIDDEN]),
         {"forbidden": {"value": {**_v3_refused(Code.FORBIDDEN), "error": "This origin is not allowed"}}},
-        _headers(_ID),
+        _headers(_ID, "Vary"),
     )
     return {
         "operationId": "v3Preflight",

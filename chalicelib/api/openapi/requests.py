@@ -20,7 +20,7 @@ ACTIONS: Mapping[Action, str] = {
     Action.CANCEL: "Ask that orders be canceled: one by `order`, up to 100 by `orders`. The outcome is in `status`.",
     Action.ORDERS: "Your own orders, newest first, page by page.",
     Action.USAGE: "Calls, orders, spend and refunds, day by day.",
-    Action.TOKEN: "A short-lived token for a web page, never wider than its parent.",
+    Action.TOKEN: "A short-lived token for a web page, never wider than your key. No field of it may be empty.",
 }
 V2_ACTIONS = CLASSIC_ACTIONS & COMMANDS.keys()
 
@@ -50,7 +50,13 @@ _FIELDS: Mapping[str, str] = {
     "limit": "How many at most.",
     "runs": "Drip-feed: how often. Needs `interval`.",
     "interval": "Drip-feed: minutes between two runs. Needs `runs`.",
-    "max_charge": "Refuse the order (`price_changed`) if it would cost more.",
+    "max_charge": "`add`: refuse the order (`price_changed`) if it would cost more. `token`: what its orders may cost.",
+    "actions": "What the token may do.",
+    "ttl": "Seconds until it ends; it ends with your key at the latest.",
+    "origin": "The one page that may use it, as browsers write its origin; without it any that your account lists.",
+    "services": "The ids of the services that it may order; without it all of yours.",
+    "subject": "Your name for a customer of yours, whose orders the token makes and sees; without it, its own.",
+    "prices": "Whether it sees the balance, prices and charges.",
     "idempotency_key": "The same key makes one order only, however often it is sent. As the header Idempotency-Key.",
 }
 _KEY: Schema = {"type": "string", "description": "Your key, unless a header or the query has it."}
@@ -114,8 +120,11 @@ def _model(action: Action) -> dict[str, Any]:
 def _request(action: Action, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a request of an action looks like: its name, and the model's fields."""
     fields, required = dict(model["properties"]), model.get("required", [])
+    # A command that takes no further fields takes no empty ones either.
+    is_closed = model.get("additionalProperties") is False
     properties = {
-        name: _described(name, schema if name in required else _optional(schema)) for name, schema in fields.items()
+        name: _described(name, _given(schema) if is_closed or name in required else _optional(schema))
+        for name, schema in fields.items()
     }
     request = {
         "type": "object",
@@ -124,6 +133,8 @@ def _request(action: Action, model: Mapping[str, Any]) -> dict[str, Any]:
         "properties": {"action": {"type": "string", "const": action.value, "enum": [action.value]}, **properties},
         "required": ["action", *required],
     }
+    if is_closed:
+        return {**request, "propertyNames": {"enum": ["action", "key", *fields]}}
     return {**request, **_FORWARDED} if model.get("additionalProperties") else request
 
 
@@ -142,6 +153,12 @@ def _described(name: str, schema: Schema) -> dict[str, Any]:
     return {**schema, "description": text} if text else dict(schema)
 
 
+def _given(schema: Schema) -> dict[str, Any]:
+    """Return the schema of a field that is never empty."""
+    branches = [branch for branch in _branches(schema) if branch not in _EMPTY]
+    return dict(branches[0]) if len(branches) == 1 else {"anyOf": branches}
+
+
 def _optional(schema: Schema) -> dict[str, Any]:
     """Return the schema of a field that counts as not given when it is null or empty."""
     kept = {name: value for name, value in schema.items() if name not in {"anyOf", "default"}}
@@ -151,7 +168,7 @@ def _optional(schema: Schema) -> dict[str, Any]:
 
 def _scalar(schema: Schema) -> dict[str, Any]:
     """Return what of a schema can stand in a query as one word."""
-    given = [branch for branch in _branches(schema) if branch not in _EMPTY]
+    given = _branches(_given(schema))
     branches = [branch for branch in given if branch.get("type") != "array"] or given
     return dict(branches[0]) if len(branches) == 1 else {"anyOf": branches}
 

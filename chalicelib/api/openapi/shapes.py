@@ -56,13 +56,13 @@ _SERVICE: Schema = {
     "name": _TEXT,
     "type": _TEXT,
     "category": _TEXT,
-    "rate": {**_AMOUNT_TEXT, "description": "the price per 1000"},
     "min": _COUNT_TEXT,
     "max": _COUNT_TEXT,
     "refill": _FLAG,
     "cancel": _FLAG,
     "dripfeed": _FLAG,
 }
+_RATE: Schema = {"rate": {**_AMOUNT_TEXT, "description": "the price per 1000"}}
 _SERVICE_EXTRAS: Schema = dict.fromkeys(("description", "drop_rate", "start_time", "speed", "reliability"), _TEXT)
 
 _PROGRESS: Schema = {
@@ -70,12 +70,13 @@ _PROGRESS: Schema = {
     "status": {"enum": [status.value for status in get_args(ListedStatus)]},
     "start_count": _COUNT_OR_NULL,
     "remains": _COUNT_OR_NULL,
-    "charge": {**_NUMBER, "description": "what you paid, less refunds"},
     "currency": _CURRENCY,
     "updated_at": _TIME,
     "stale": {**_FLAG, "description": "the panel could not be asked just now; this is what it said last"},
 }
-
+# Browser tokens without `prices` do not see these (contract 4).
+_CHARGE: Schema = {"charge": {**_NUMBER, "description": "what you paid, less refunds; not for tokens without `prices`"}}
+_CHARGED: Schema = {"charged": {**_NUMBER, "description": "what you pay; not for tokens without `prices`"}}
 
 _CHILDREN: Schema = {
     "orders": {
@@ -94,11 +95,11 @@ def _batch(field: str, item: str, asked: str) -> dict[str, Any]:
 
 V3: Mapping[str, Schema] = {
     "Balance": closed({"balance": _NUMBER, "currency": _CURRENCY}),
-    "Service": closed(_SERVICE, optional=_SERVICE_EXTRAS),
+    "Service": closed(_SERVICE, optional={**_RATE, **_SERVICE_EXTRAS}),
     "Services": _list(ref("Service"), least=0),
-    "Added": closed({"order": _OWN_ID, "charged": _NUMBER}),
-    "AddedUnconfirmed": closed({"order": _OWN_ID, "charged": _NUMBER, "pending_confirmation": {"const": True}}),
-    "Status": closed(_PROGRESS, optional=_CHILDREN),
+    "Added": closed({"order": _OWN_ID}, optional=_CHARGED),
+    "AddedUnconfirmed": closed({"order": _OWN_ID, "pending_confirmation": {"const": True}}, optional=_CHARGED),
+    "Status": closed(_PROGRESS, optional={**_CHARGE, **_CHILDREN}),
     "Statuses": _batch("orders", "Status", "order"),
     "Refill": closed({"order": _OWN_ID, "refill": _OWN_ID, "success": {"const": "Refill request accepted."}}),
     "Refills": _batch("orders", "Refill", "order"),
@@ -115,9 +116,10 @@ V3: Mapping[str, Schema] = {
             "created_at": _TIME,
             "idempotency_key": {"type": ["string", "null"]},
         },
-        optional=_CHILDREN,
+        optional={**_CHARGE, **_CHILDREN},
     ),
     "Orders": closed({"orders": _list(ref("Order"), least=0), "next": {"type": ["string", "null"]}}),
+    "Issued": closed({"token": {"type": "string", "pattern": "^pgb_[0-9A-Za-z_-]+$"}, "expires_at": _TIME}),
     "Code": {"enum": [code.value for code in Code]},
 }
 
@@ -127,7 +129,7 @@ _V2_SUBSCRIPTION_STATUS = ("Active", "Paused", "Completed", "Expired", "Canceled
 
 V2: Mapping[str, Schema] = {
     "V2Balance": closed({"balance": _AMOUNT_TEXT, "currency": _CURRENCY}),
-    "V2Service": closed(_SERVICE),
+    "V2Service": closed({**_SERVICE, **_RATE}),
     "V2Services": _list(ref("V2Service"), least=0),
     "V2Added": closed({"order": _OWN_ID}),
     "V2Status": closed(
