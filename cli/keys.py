@@ -1,79 +1,18 @@
 """`panelgate keys`: the keys at providers; they come from standard input, are proved, and are never printed."""
 
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import Any
 
 import click
-from botocore.exceptions import ClientError
 
-from chalicelib.actions import Answer, Balance, Call, GetBalance, Reason, Refused
-from chalicelib.calling import Caller, Window
-from chalicelib.errors import PanelgateError
-from chalicelib.keys import ProviderKey, check_provider_key
-from chalicelib.model import Account, Provider
-from chalicelib.ports import SECOND, Pace
+from chalicelib.aws.rotations import Rotation, Rotations
+from chalicelib.keys import check_provider_key
+from chalicelib.model import Provider
+from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import SLUG, cell, plain
+from cli.options import SLUG, TOKEN, WATCH, Table, cell, moment
+from cli.rotation import Rotating
 
-SLOT_TIME = 10 * SECOND
-"""How long a command waits for the provider's pace, in µs."""
-REPLY_TIME = 15 * SECOND
-MARKED_FOR_DELETION = "InvalidRequestException"
-
-SENTENCES = {
-    Reason.BAD_KEY: "rejects the key",
-    Reason.THROTTLED: "says that it is asked too often: try again in a minute",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A vault that holds one key, which is not in use yet."""
-
-    candidate: ProviderKey
-
-    def key(self, account: Account, *, until: int | None = None) -> ProviderKey:
-        """Return the key."""
-        del account, until
-        return self.candidate
-
-    def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
-        """Offer no other."""
-        del account, rejected, until
-        return iter(())
-
-
-@dataclass
-class Question:
-    """One call to a panel from the command line, and how long its answer took."""
-
-    caller: Caller
-    provider: Provider
-    call: Call
-    sent: int = field(default=0, init=False)
-    milliseconds: int = field(default=0, init=False)
-
-    def ask(self) -> Answer:
-        """Return the panel's answer.
-
-        Raises:
-            Failure: there is none, or it is a refusal.
-        """
-        clock, slug = self.caller.clock, self.provider.slug
-        end = clock.now() + SLOT_TIME
-        window = Window(slot_by=end, send_by=end + REPLY_TIME // 2, deadline=end + REPLY_TIME)
-        try:
-            answer = self.caller.ask(self.provider, self.call, window, before=self._note_start)
-        except PanelgateError as error:
-            raise Failure(f"{slug} cannot be asked: {cell(str(error))}.") from None
-        self.milliseconds = (clock.now() - self.sent) // 1000
-        if isinstance(answer, Refused):
-            raise Failure(f"{slug} {SENTENCES.get(answer.reason) or f'refuses: {cell(answer.text)[:200]}'}.")
-        return answer
-
-    def _note_start(self, _key: ProviderKey, _number: int) -> None:
-        self.sent = self.caller.clock.now()
+_tenant = click.option("--tenant", type=SLUG, help="The own key of this tenant, instead of yours.")
 
 
 def read_key(console: Console, provider: str) -> str:
@@ -84,62 +23,57 @@ def read_key(console: Console, provider: str) -> str:
         raise Failure(f"This is no key: {error}.") from None
 
 
-def prove(console: Console, provider: Provider, key: ProviderKey, *, pace: Pace | None = None) -> Balance:
-    """Return the balance of the account that a key opens.
-
-    Raises:
-        Failure: the provider gives none for this key.
-    """
-    parts = console.parts
-    caller = Caller(pace or parts.caller.pace, Candidate(key), parts.sender, parts.clock)
-    answer = Question(caller, provider, GetBalance()).ask()
-    if not isinstance(answer, Balance):
-        raise Failure(f"{provider.slug} does not answer what was asked.")
-    return answer
-
-
-def store(console: Console, account: Account, key: str) -> ProviderKey:
-    """Store a key that is not in use yet, also where the provider had been removed and its secret still waits."""
-    vault, token = console.parts.vault, str(uuid.uuid4())
-    try:
-        return vault.store_pending(account, key, token=token)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != MARKED_FOR_DELETION:
-            raise
-    secrets = console.aws.session.client("secretsmanager", endpoint_url=console.aws.endpoint)
-    secrets.restore_secret(SecretId=console.parts.settings.provider_secret(account))
-    return vault.store_pending(account, key, token=token)
-
-
 @click.group("keys", cls=Group)
 def keys_command() -> None:
-    """Your keys at the providers."""
+    """Your keys at the providers, and the own keys of tenants."""
 
 
 @keys_command.command()
 @click.argument("provider", type=SLUG)
+@_tenant
+@click.option("--token", type=TOKEN, help="Names this rotation: run again, it is the same one.")
+@click.option("--watch", type=WATCH, default="60s", help="How long the new key is watched in use.")
+@click.option("--other-account", is_flag=True, help="The new key opens another account at the provider.")
 @pass_console
-def rotate(console: Console, provider: str) -> None:
-    """Replace the key at a provider by one from standard input, once it has proved itself."""
-    found = console.registry.provider(provider)
-    pending = store(console, found.account, read_key(console, provider))
-    try:
-        balance = prove(console, found, pending)
-    except BaseException as error:
-        console.parts.vault.discard_pending(found.account, pending.version)
-        if isinstance(error, Failure):
-            raise Failure(f"{error.message} The new key was dropped; the old one stays in use.") from None
-        raise
-    console.parts.vault.promote(found.account, pending.version)
-    console.emit(
-        {
-            "provider": provider,
-            "version": pending.version,
-            "balance": plain(balance.amount),
-            "currency": balance.currency,
-        },
-        f"{provider} is called with the new key within 60 seconds. Keep the old one valid for as long.",
-    )
+def rotate(  # noqa: PLR0913 - its options
+    console: Console, provider: str, tenant: str | None, token: str | None, watch: int, *, other_account: bool
+) -> None:
+    """Replace the key at a provider by one from standard input, once it has proved itself.
+
+    Whatever breaks it off, run it again with the same key: it goes on where it was.
+    """
+    work = Rotating(console, _called(console, provider, tenant), watch)
+    key = read_key(console, provider)
+    rotation = work.begin(key, token=token, other_account=other_account)
+    console.note(version=rotation.version)
+    rotation = work.finish(rotation, key)
+    shown = {
+        **_named(provider, tenant),
+        "version": rotation.version,
+        "before": rotation.before,
+        "step": rotation.step,
+        **work.proof,
+    }
+    console.emit(shown, f"{provider} is called with the new key. The old one is kept for `keys rollback {provider}`.")
+
+
+@keys_command.command()
+@click.argument("provider", type=SLUG)
+@_tenant
+@pass_console
+def rollback(console: Console, provider: str, tenant: str | None) -> None:
+    """Use the key before the current one again; or give up a rotation that was broken off."""
+    work = Rotating(console, _called(console, provider, tenant))
+    rotation = work.roll_back()
+    console.note(version=rotation.version)
+    shown = {
+        **_named(provider, tenant),
+        "version": rotation.before,
+        "given_up": rotation.version,
+        "step": rotation.step,
+        **work.proof,
+    }
+    console.emit(shown, f"{provider} is called with the key before: version {rotation.before or 'none'}.")
 
 
 @keys_command.command()
@@ -154,3 +88,54 @@ def withdraw(console: Console, provider: str, tenant: str) -> None:
         f"{tenant} orders at {provider} with your key from its next request on. Its own key stays in Secrets Manager:"
         " the orders that it bought are asked for with it.",
     )
+
+
+@keys_command.command(trace=Trace.NONE)
+@click.argument("provider", type=SLUG)
+@_tenant
+@pass_console
+def history(console: Console, provider: str, tenant: str | None) -> None:
+    """Say which versions of a key there were: when, by whom, and what proved them; never the keys."""
+    account = _called(console, provider, tenant).account
+    rotations, labels = Rotations(console.parts.table), console.parts.vault.labels(account)
+    known = sorted(rotations.history(account), key=lambda rotation: int(rotation.events[0]["at"]))
+    strange = sorted(labels.keys() - {rotation.version for rotation in known})
+    versions = [_unrecorded(version) for version in strange] + [_recorded(rotation) for rotation in known]
+    for one in versions:
+        one["labels"] = sorted(labels.get(one["version"], ()))
+        one["rejected_at"] = moment(rotations.rejected(account, one["version"]))
+    rows: list[tuple[object, ...]] = [
+        (one["version"], one["step"], one["labels"], one["began_at"], one["by"], cell(one["proof"])) for one in versions
+    ]
+    table = Table(("version", "step", "labels", "began", "by", "proof"), rows)
+    console.emit({**_named(provider, tenant), "versions": versions}, str(table))
+
+
+def _called(console: Console, slug: str, tenant: str | None) -> Provider:
+    """Return a provider as it is called with the key that is meant."""
+    provider = console.registry.provider(slug)
+    return provider if tenant is None else provider.called_by(console.registry.tenant(tenant).id)
+
+
+def _named(provider: str, tenant: str | None) -> dict[str, Any]:
+    return {"provider": provider, "tenant": tenant}
+
+
+def _unrecorded(version: str) -> dict[str, Any]:
+    nothing = ("step", "before", "other_account", "began_at", "promoted_at", "by", "proof")
+    return {"version": version, **dict.fromkeys(nothing), "events": []}
+
+
+def _recorded(rotation: Rotation) -> dict[str, Any]:
+    events = rotation.events
+    return {
+        "version": rotation.version,
+        "step": rotation.step,
+        "before": rotation.before,
+        "other_account": rotation.other_account,
+        "began_at": moment(events[0]["at"]),
+        "promoted_at": moment(rotation.promoted),
+        "by": events[0]["by"],
+        "proof": next((event["proof"] for event in events if "proof" in event), None),
+        "events": [{**event, "at": moment(event["at"])} for event in events],
+    }

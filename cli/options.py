@@ -32,6 +32,7 @@ MAX_PERCENT = Decimal(10_000)
 MAX_REFERENCE = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RATE = re.compile(r"([1-9][0-9]{0,5})/(s|m|h)", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9-]{32,64}", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,7})(s|m|h|d)", re.ASCII)
 _PERCENT = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,4})?)%", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,13}(?:\.[0-9]{1,18})?", re.ASCII)
@@ -131,6 +132,11 @@ def read_since(text: str) -> str:
     except OverflowError:
         raise ValueError from None
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read_token(text: str) -> str:
+    """Return the id of a version in Secrets Manager."""
+    return _matched(_TOKEN, text)[0]
 
 
 def read_percent(text: str) -> Decimal:
@@ -268,6 +274,8 @@ QUIET = Written("duration", _between(read_duration, 1, 30 * _DAY), _A_DURATION)
 DEDUPE = Written("duration", _between(read_duration, 0, _DAY), _A_DURATION)
 EXPIRY = Written("duration", _between(read_duration, 60, 3650 * _DAY), _A_DURATION)
 OVERLAP = Written("duration", _between(read_duration, 0, 7 * _DAY), _A_DURATION)
+WATCH = Written("duration", _between(read_duration, 0, 3600), _A_DURATION)
+TOKEN = Written("token", read_token, "use 32 to 64 letters, digits and hyphens, as a UUID has")
 
 
 # --- Writing back ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """`panelgate providers`: the panels that the gateway buys from."""
 
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -10,6 +11,7 @@ import click
 from botocore.exceptions import ClientError
 
 from chalicelib.actions import Balance, GetBalance, ListServices, Services
+from chalicelib.aws.rotations import Rotation, Rotations, Step
 from chalicelib.errors import PanelgateError
 from chalicelib.jobs import sync_catalog
 from chalicelib.keys import ProviderKey
@@ -18,9 +20,9 @@ from chalicelib.panels import DIALECTS
 from chalicelib.ports import SECOND, Clock
 from chalicelib.settings import Settings
 from chalicelib.upstream import check_url
-from cli.acts import Trace
+from cli.acts import Trace, identity
 from cli.console import Console, Failure, Group, pass_console
-from cli.keys import SLOT_TIME, Question, prove, read_key, store
+from cli.keys import read_key
 from cli.options import (
     CURRENCY,
     MANY,
@@ -36,6 +38,8 @@ from cli.options import (
     plain,
     stacked,
 )
+from cli.proving import SLOT_TIME, Question, prove, told
+from cli.rotation import spelled, store
 
 HOME_CURRENCY = "USD"
 MAX_BATCH = 100
@@ -91,7 +95,7 @@ def add(console: Console, /, provider: str, dialect: str, url: str, **given: obj
         raise Failure(f"There is a provider {provider} already. `providers set` changes it, `keys rotate` its key.")
     key = read_key(console, provider)
     balance = _prove_first(console, plan, key, is_sure_of_currency=given["currency"] is not None)
-    added = _store(console, plan, key)
+    added = _store(console, plan, key, balance)
     console.note(number=added.number)
     count = _sync(console, added)
     console.emit(
@@ -156,12 +160,15 @@ def _prove_first(console: Console, plan: Provider, key: str, *, is_sure_of_curre
     return balance
 
 
-def _store(console: Console, plan: Provider, key: str) -> Provider:
+def _store(console: Console, plan: Provider, key: str, balance: Balance) -> Provider:
     """Store a provider and its proved key, both or neither."""
     added = console.registry.add_provider(plan)
+    first = Rotation(account=added.account, version=str(uuid.uuid4()), step=Step.DONE)
     try:
-        pending = store(console, added.account, key)
-        console.parts.vault.promote(added.account, pending.version)
+        store(console, added, key, first.version)
+        console.parts.vault.promote(added.account, first.version)
+        by = identity(console.aws)["arn"]
+        Rotations(console.parts.table).begin(first, by=by, proof=spelled(told(balance)))
     except BaseException:
         console.registry.remove_provider(added.slug)
         console.progress(f"The key of {added.slug} could not be stored, so the provider was not added.")

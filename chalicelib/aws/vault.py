@@ -133,8 +133,11 @@ class SecretsVault:
     def _read(self, account: Account, label: str, until: int | None) -> ProviderKey:
         if until is not None and self._clock.now() + _READ_TIME > until:
             raise Unavailable("no time to read the provider key")
+        return self._get(account, VersionStage=label)
+
+    def _get(self, account: Account, **which: str) -> ProviderKey:
         try:
-            reply = self._client.get_secret_value(SecretId=self._settings.provider_secret(account), VersionStage=label)
+            reply = self._client.get_secret_value(SecretId=self._settings.provider_secret(account), **which)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             raise (NoKey if code == NO_SUCH else Unavailable)(f"no provider key: {code}") from None
@@ -161,6 +164,15 @@ class SecretsVault:
         return str(envelope["key"])
 
     # -- the operator's side ---------------------------------------------------------------------------------------
+
+    def version(self, account: Account, version: str) -> ProviderKey:
+        """Return one version of an account's key.
+
+        Raises:
+            NoKey: it is not there, or not any more: Secrets Manager deletes versions without a label.
+            Unavailable: Secrets Manager does not answer.
+        """
+        return self._get(account, VersionId=version)
 
     def store_pending(self, account: Account, key: str, *, token: str) -> ProviderKey:
         """Store a new key beside the current one, not yet in use; the same ``token`` stores it once.

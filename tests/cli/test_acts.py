@@ -30,7 +30,8 @@ ACTS: dict[str, tuple[str, ...]] = {
     "clients create": ("acme",),
     "clients revoke": ("CLIENT",),
     "clients rotate": ("CLIENT",),
-    "keys rotate": ("smosale",),
+    "keys rollback": ("smosale",),
+    "keys rotate": ("smosale", "--watch", "0s"),
     "keys withdraw": ("smosale", "--tenant", "acme"),
     "orders resolve": ("acme", "1000001", "--not-placed"),
     "providers add": ("other", "--dialect", "perfectpanel", "--url", URL),
@@ -52,6 +53,7 @@ READS: dict[str, tuple[str, ...]] = {
     "audit verify": (),
     "catalog show": ("smosale",),
     "clients list": ("acme",),
+    "keys history": ("smosale",),
     "orders list": (),
     "orders show": ("acme", "1000001"),
     "providers check": ("smosale",),
@@ -218,7 +220,7 @@ def test_for_people(shell: Shell, acme: str) -> None:
 
 def test_no_secret_gets_into_the_journal(shell: Shell, sandbox: Sandbox, client: str) -> None:
     sandbox.panels["smosale"].keys.append(NEW_KEY)
-    shell.ok("keys", "rotate", "smosale", stdin=f"{NEW_KEY}\n")
+    shell.ok("keys", "rotate", "smosale", "--watch", "0s", stdin=f"{NEW_KEY}\n")
     shell.ok("clients", "rotate", client)
     key_id = shell.ok("clients", "list", "acme")["clients"][0]["keys"][-1]
     assert acts(shell)[-1]["facts"] == {"client": client, "key_id": key_id}

@@ -1,0 +1,276 @@
+"""A provider key's rotation, step by step: each step may be broken off, and is done again by the next run.
+
+What a step does is done before it is recorded, and may be done twice: `aws.rotations` says which steps there are.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from chalicelib.aws.rotations import Rotation, Rotations, Step
+from chalicelib.aws.vault import CURRENT, PENDING, PREVIOUS, NoKey
+from chalicelib.keys import ProviderKey
+from chalicelib.model import Provider
+from chalicelib.ports import SECOND
+from cli.acts import identity
+from cli.console import Console, Failure
+from cli.proving import Comparison, Rejected, prove, told
+
+WATCH_EVERY = SECOND
+"""µs between two looks at what the gateway noted of a new key."""
+ASK_EVERY = 10 * SECOND
+"""µs between two questions of our own with it: there may be no traffic."""
+MARKED_FOR_DELETION = "InvalidRequestException"
+USED = "ResourceExistsException"
+REJECTED = "the panel rejects it"
+
+
+@dataclass
+class Rotating:
+    """The key of one account, while it is being changed."""
+
+    console: Console
+    provider: Provider
+    watch: int = 0
+    """Seconds for which a new key is watched."""
+    proof: dict[str, Any] = field(default_factory=dict)
+    trouble: str | None = None
+    rotations: Rotations = field(init=False)
+    by: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rotations = Rotations(self.console.parts.table)
+        self.by = identity(self.console.aws)["arn"]
+
+    # -- to a new key ----------------------------------------------------------------------------------------------
+
+    def begin(self, key: str, *, token: str | None, other_account: bool) -> Rotation:
+        """Record and store a new key, not yet in use, or return the rotation to it that was begun before.
+
+        Args:
+            key: the new key.
+            token: version id, 32 to 64 characters; the same one stands for the same rotation. None: any.
+            other_account: it opens another account than the key in use.
+
+        Raises:
+            Failure: another rotation is not finished, or the token was used for another key.
+        """
+        account, vault = self.provider.account, self.console.parts.vault
+        unfinished = self.rotations.unfinished(account)
+        if unfinished is not None and unfinished.step is Step.ROLLING_BACK:
+            self._roll_back(unfinished)
+            unfinished = None
+        known = unfinished if token is None else self.rotations.get(account, token)
+        if unfinished is not None and (known is None or known.version != unfinished.version):
+            raise self._is_unfinished(unfinished)
+        if known is None:
+            before = next((one for one, labels in vault.labels(account).items() if CURRENT in labels), None)
+            if before is not None and vault.version(account, before).value == key:
+                return self._is_in_use(before)
+            new = Rotation(
+                account=account, version=token or str(uuid.uuid4()), before=before, other_account=other_account
+            )
+            known = self.rotations.begin(new, by=self.by)
+        elif known.step is not Step.PENDING and not self._holds(known, key):
+            raise self._is_another_key(known, token)
+        if known.step is Step.PENDING:
+            self._store(known, key, token)
+        elif known.step in (Step.FAILED, Step.ROLLED_BACK):
+            raise Failure(f"The rotation {known.version} has ended as {known.step}. Use another token for a new one.")
+        return known
+
+    def _is_in_use(self, version: str) -> Rotation:
+        """Return the rotation that brought the key that is in use: it was broken off after its last step."""
+        known = self.rotations.get(self.provider.account, version)
+        if known is None or known.step is not Step.DONE:
+            raise Failure(f"{self.provider.slug} is called with this very key already.")
+        account = known.account
+        if account.tenant is not None:  # it may have been withdrawn since
+            self.proof = told(prove(self.console, self.provider, self.console.parts.vault.version(account, version)))
+            self.console.registry.set_own_key(account.tenant, account.provider, is_used=True)
+        return known
+
+    def _holds(self, rotation: Rotation, key: str) -> bool:
+        try:
+            return self.console.parts.vault.version(rotation.account, rotation.version).value == key
+        except NoKey:
+            return False
+
+    def _store(self, rotation: Rotation, key: str, token: str | None) -> None:
+        try:
+            store(self.console, self.provider, key, rotation.version)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != USED:
+                raise
+            raise self._is_another_key(rotation, token) from None
+
+    def _is_another_key(self, rotation: Rotation, token: str | None) -> Failure:
+        if token is None:
+            return self._is_unfinished(rotation)
+        return Failure(f"The token {token} was used for another key.")
+
+    def _is_unfinished(self, rotation: Rotation) -> Failure:
+        return Failure(
+            f"A rotation to another key is not finished (version {rotation.version}, {rotation.step}). Give that key to"
+            f" go on with it, or give it up with `keys rollback {self.provider.slug}`."
+        )
+
+    def finish(self, rotation: Rotation, key: str) -> Rotation:
+        """Take a rotation to its end, from wherever it stands, and return it.
+
+        Raises:
+            Failure: the new key did not prove itself, or was rejected when it was in use.
+            Moved: another command goes on with it.
+        """
+        steps: Mapping[Step, Callable[[Rotation, ProviderKey], Rotation]] = {
+            Step.PENDING: self._prove,
+            Step.PROVED: self._promote,
+            Step.PROMOTED: self._observe,
+        }
+        new = ProviderKey(key, rotation.version)
+        while rotation.step in steps:
+            self.console.progress(f"{self.provider.slug}: the new key is {rotation.step} …")
+            rotation = steps[rotation.step](rotation, new)
+        if rotation.step is Step.ROLLING_BACK:
+            self._roll_back(rotation)
+            raise Failure(f"{self.provider.slug} rejects the new key: the one before is in use again.")
+        if self.trouble:
+            raise Failure(self.trouble)
+        return rotation
+
+    def _prove(self, rotation: Rotation, new: ProviderKey) -> Rotation:
+        vault, account = self.console.parts.vault, rotation.account
+        try:
+            if rotation.before is None or rotation.other_account:
+                self.proof = told(prove(self.console, self.provider, new))
+            else:
+                old = vault.key(account, fresh=True)
+                self.proof = Comparison(self.console, self.provider, new, old).prove()
+        except Failure as error:
+            reason = error.format_message()
+            self.rotations.advance(rotation, Step.FAILED, by=self.by, reason=reason)
+            vault.discard_pending(account, rotation.version)
+            stays = "; the old one stays in use" if rotation.before else ""
+            raise Failure(f"{reason} The new key was dropped{stays}.") from None
+        return self.rotations.advance(rotation, Step.PROVED, by=self.by, proof=spelled(self.proof))
+
+    def _promote(self, rotation: Rotation, _new: ProviderKey) -> Rotation:
+        account = rotation.account
+        self.console.parts.vault.promote(account, rotation.version)
+        if account.tenant is not None:
+            self.console.registry.set_own_key(account.tenant, account.provider, is_used=True)
+        return self.rotations.advance(rotation, Step.PROMOTED, by=self.by)
+
+    def _observe(self, rotation: Rotation, new: ProviderKey) -> Rotation:
+        """Watch a key that has come into use; return its rotation as done, or as to be rolled back."""
+        clock, began = self.console.parts.clock, rotation.promoted or 0
+        end, ask_at, judged = began + self.watch * SECOND, 0, None
+        while True:
+            now, noted = clock.now(), self.rotations.rejected(rotation.account, rotation.version)
+            if now >= ask_at or noted != judged:
+                is_rejected = self._is_rejected(new)
+                if (is_rejected or noted != judged) and self._proof_of_before(rotation) is not None:
+                    return self.rotations.advance(rotation, Step.ROLLING_BACK, by=self.by, reason=REJECTED)
+                if is_rejected:
+                    return self._leave_rejected(rotation)
+                ask_at, judged = now + ASK_EVERY, noted
+            if now >= end:
+                return self.rotations.advance(rotation, Step.DONE, by=self.by)
+            clock.sleep(min(WATCH_EVERY, end - now) / SECOND)
+
+    def _is_rejected(self, new: ProviderKey) -> bool:
+        try:
+            prove(self.console, self.provider, new)
+        except Rejected:
+            return True
+        except Failure as error:  # says something of the panel, and nothing of the key
+            self.console.progress(error.format_message())
+        return False
+
+    def _leave_rejected(self, rotation: Rotation) -> Rotation:
+        slug = self.provider.slug
+        self.trouble = (
+            f"{slug} rejects the new key, and no key before it works: it stays in use. Rotate to a good one:"
+            f" `keys rotate {slug}`."
+        )
+        return self.rotations.advance(rotation, Step.DONE, by=self.by, trouble=REJECTED)
+
+    # -- back to the one before ------------------------------------------------------------------------------------
+
+    def roll_back(self) -> Rotation:
+        """Go back to the key before the current one, or give up a rotation that has not come into use.
+
+        Raises:
+            Failure: there is no key before, or it does not work.
+        """
+        account, vault = self.provider.account, self.console.parts.vault
+        rotation = self.rotations.unfinished(account)
+        if rotation is None:
+            current = next((one for one, labels in vault.labels(account).items() if CURRENT in labels), "")
+            rotation = self.rotations.get(account, current)
+        elif rotation.step in (Step.PENDING, Step.PROVED):
+            return self._give_up(rotation)
+        if rotation is None or rotation.step in (Step.FAILED, Step.ROLLED_BACK):
+            raise Failure(f"There is no key at {self.provider.slug} to go back to.")
+        if rotation.step is not Step.ROLLING_BACK:
+            proof = self._proof_of_before(rotation)
+            if proof is None:
+                raise Failure(f"There is no key at {self.provider.slug} to go back to that works. Nothing was changed.")
+            self.proof = proof
+            rotation = self.rotations.advance(
+                rotation, Step.ROLLING_BACK, by=self.by, reason="the operator", proof=spelled(proof)
+            )
+        return self._roll_back(rotation)
+
+    def _proof_of_before(self, rotation: Rotation) -> dict[str, Any] | None:
+        """Return what proves the key before a version; None: there is none, or the panel gives no balance for it."""
+        vault, account = self.console.parts.vault, rotation.account
+        if rotation.before is None or PREVIOUS not in vault.labels(account).get(rotation.before, ()):
+            return None
+        try:
+            return told(prove(self.console, self.provider, vault.version(account, rotation.before)))
+        except Failure as error:
+            self.console.progress(f"The key before: {error.format_message()}")
+            return None
+
+    def _roll_back(self, rotation: Rotation) -> Rotation:
+        if rotation.before is not None:
+            self.console.parts.vault.promote(rotation.account, rotation.before)
+        return self.rotations.advance(rotation, Step.ROLLED_BACK, by=self.by)
+
+    def _give_up(self, rotation: Rotation) -> Rotation:
+        """End a rotation that was broken off before its key was recorded as in use; it may be in use all the same."""
+        account, vault = rotation.account, self.console.parts.vault
+        labels = vault.labels(account).get(rotation.version, frozenset())
+        if CURRENT in labels and rotation.before is not None:
+            vault.promote(account, rotation.before)
+        elif CURRENT in labels and account.tenant is not None:
+            self.console.registry.set_own_key(account.tenant, account.provider, is_used=False)
+        ended = self.rotations.advance(rotation, Step.FAILED, by=self.by, reason="given up by the operator")
+        if PENDING in labels:
+            vault.discard_pending(account, rotation.version)
+        return ended
+
+
+def spelled(proof: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a proof as the table keeps it, where numbers are integers."""
+    return {name: value if isinstance(value, bool | int | None) else str(value) for name, value in proof.items()}
+
+
+def store(console: Console, provider: Provider, key: str, version: str) -> ProviderKey:
+    """Store a key that is not in use yet, also where the provider had been removed and its secret still waits.
+
+    The same version stores it once.
+    """
+    vault, account = console.parts.vault, provider.account
+    try:
+        return vault.store_pending(account, key, token=version)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != MARKED_FOR_DELETION:
+            raise
+    secrets = console.aws.session.client("secretsmanager", endpoint_url=console.aws.endpoint)
+    secrets.restore_secret(SecretId=console.parts.settings.provider_secret(account))
+    return vault.store_pending(account, key, token=version)

@@ -1,0 +1,304 @@
+"""A rotation that dies at any of its calls, before or after it took effect, and is run again."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+from typing import Any
+
+import pytest
+
+from chalicelib.aws.rotations import ENDS, STEPS, Rotations, Step
+from chalicelib.aws.vault import CURRENT, PREVIOUS
+from chalicelib.errors import Refusal
+from chalicelib.model import Account
+from chalicelib.panels.dialect import Reply
+from chalicelib.wiring import Parts, assemble
+from cli.console import Aws, Console, Failure
+from cli.rotation import Rotating
+from tests.world import PROVIDER_KEY, SECOND, World
+
+SMOSALE = Account("smosale")
+WATCH = 3
+
+
+class Died(BaseException):
+    """The command's process is gone."""
+
+
+@dataclass
+class Life:
+    """Counts a command's calls, and ends at one of them: before it is made, or before its answer arrives."""
+
+    last: int = -1
+    is_done: bool = False
+    calls: list[str] = field(default_factory=list)
+
+    def call(self, name: str, act: Callable[[], Any]) -> Any:
+        self.calls.append(name)
+        if len(self.calls) - 1 != self.last:
+            return act()
+        if self.is_done:
+            act()
+        raise Died
+
+    def wrapped(self, target: Any) -> Any:
+        life = self
+
+        class Mortal:
+            def __getattr__(self, name: str) -> Any:
+                found = getattr(target, name)
+                if not callable(found):
+                    return found
+                return lambda *args, **named: life.call(name, lambda: found(*args, **named))
+
+        return Mortal()
+
+
+@dataclass
+class Operator:
+    """Runs commands on a stage, each in a process of its own."""
+
+    world: World
+    aws: Aws
+
+    def parts(self, life: Life) -> Parts:
+        parts = self.world.parts
+        clients = (life.wrapped(parts.table.client), life.wrapped(self.world.secrets), life.wrapped(self.world.panel))
+        return assemble(parts.settings, *clients, parts.clock)
+
+    def work(self, life: Life | None = None) -> Rotating:
+        console = Console(stage=self.world.parts.settings.stage)
+        console.__dict__.update(aws=self.aws, parts=self.parts(life or Life()))
+        return Rotating(console, self.world.registry.provider("smosale"), WATCH)
+
+    def rotate(self, key: str, life: Life | None = None) -> None:
+        work = self.work(life)
+        work.finish(work.begin(key, token=None, other_account=False), key)
+
+    def roll_back(self, life: Life | None = None) -> None:
+        self.work(life).roll_back()
+
+
+@pytest.fixture
+def operator(world: World, emulator: str, monkeypatch: pytest.MonkeyPatch) -> Operator:
+    monkeypatch.setattr("cli.rotation.identity", lambda _aws: {"arn": "arn:aws:iam::000000000000:user/op"})
+    return Operator(world, Aws.emulated(emulator))
+
+
+def check(world: World) -> None:
+    """Buy in a cold container, with whatever key is current: no step of a rotation fails a request."""
+    world.time.at += SECOND
+    receipt = world.add(parts=world.twin())
+    assert not receipt.pending
+
+
+def current(world: World) -> str:
+    return world.twin().vault.key(SMOSALE).value
+
+
+def labels(world: World) -> dict[str, str]:
+    """Return the keys by their labels."""
+    vault = world.twin().vault
+    return {
+        label: vault.version(SMOSALE, version).value for version, at in vault.labels(SMOSALE).items() for label in at
+    }
+
+
+def check_record(world: World) -> None:
+    """What is recorded of every version is a way through the steps, and it has come to an end."""
+    rotations = Rotations(world.parts.table)
+    assert rotations.unfinished(SMOSALE) is None
+    for rotation in rotations.history(SMOSALE):
+        steps = [Step(event["step"]) for event in rotation.events]
+        assert steps[0] is Step.PENDING
+        assert all(after in STEPS[before] for before, after in pairwise(steps)), steps
+        assert rotation.step is steps[-1]
+        assert rotation.step in ENDS
+
+
+def deaths() -> Iterator[Life]:
+    for number in count():
+        for is_done in (False, True):
+            yield Life(number, is_done)
+
+
+def test_a_rotation_that_dies_at_any_call_is_finished_by_the_next_run(world: World, operator: Operator) -> None:
+    died, old = 0, PROVIDER_KEY
+    for life in deaths():
+        new = f"pk-the-new-one-{died:04}"
+        world.panel.keys = {old, new}
+        try:
+            operator.rotate(new, life)
+        except Died:
+            died += 1
+            check(world)
+            operator.rotate(new)
+        assert labels(world) == {CURRENT: new, PREVIOUS: old}
+        check(world)
+        check_record(world)
+        old = new
+        if life.last >= len(life.calls):
+            break
+    assert died > 40, "it hardly ever died: this showed nothing"
+    assert {"send", "transact_write_items", "put_secret_value", "update_secret_version_stage"} <= set(life.calls)
+
+
+def test_a_rollback_that_dies_at_any_call_is_finished_by_the_next_run(world: World, operator: Operator) -> None:
+    died = 0
+    world.panel.keys = {PROVIDER_KEY, "pk-the-new-one-1"}
+    for life in deaths():
+        operator.rotate("pk-the-new-one-1")
+        try:
+            operator.roll_back(life)
+        except Died:
+            died += 1
+            check(world)
+            with contextlib.suppress(Failure):  # it may have been done
+                operator.roll_back()
+        assert labels(world) == {CURRENT: PROVIDER_KEY, PREVIOUS: "pk-the-new-one-1"}
+        check_record(world)
+        if life.last >= len(life.calls):
+            break
+    assert died > 10, "it hardly ever died: this showed nothing"
+
+
+@dataclass
+class Revoking:
+    """The panel stops taking a key as soon as it is in use: `purchases` prove it."""
+
+    world: World
+    key: str
+
+    def __call__(self, _panel: object, fields: dict[str, str]) -> Reply:
+        if fields["key"] == self.key and current(self.world) == self.key:
+            return Reply(200, {}, b'{"error":"Invalid API key"}')
+        return Reply(200, {}, b'{"balance":"100.84292","currency":"USD"}')
+
+
+def test_a_key_that_fails_in_use_is_rolled_back_whatever_call_the_command_dies_at(
+    world: World, operator: Operator
+) -> None:
+    died = 0
+    for life in deaths():
+        new = f"pk-the-new-one-{died:04}"
+        world.panel.keys = {PROVIDER_KEY, new}
+        world.panel.behaviours["balance"] = Revoking(world, new)
+        try:
+            with pytest.raises(Failure, match="the one before is in use again"):
+                operator.rotate(new, life)
+        except Died:
+            died += 1
+            check(world)
+            with pytest.raises(Failure, match="the one before is in use again"):
+                operator.rotate(new)
+        assert current(world) == PROVIDER_KEY
+        check_record(world)
+        if life.last >= len(life.calls):
+            break
+    assert died > 40
+
+
+def test_a_rotation_that_was_broken_off_can_be_given_up_at_any_call(world: World, operator: Operator) -> None:
+    died = 0
+    for life in deaths():
+        new = f"pk-the-new-one-{died:04}"
+        world.panel.keys = {PROVIDER_KEY, new}
+        try:
+            operator.rotate(new, life)
+        except Died:
+            died += 1
+            with contextlib.suppress(Failure):  # nothing may have been begun
+                operator.roll_back()
+        else:
+            operator.roll_back()
+        assert current(world) == PROVIDER_KEY
+        check_record(world)
+        check(world)
+        if life.last >= len(life.calls):
+            break
+    assert died > 40
+
+
+def test_another_key_does_not_push_an_unfinished_rotation_aside(world: World, operator: Operator) -> None:
+    life = Life()
+    world.panel.keys |= {"pk-the-new-one-1", "pk-the-new-one-2"}
+    work = operator.work(life)
+    work.begin("pk-the-new-one-1", token=None, other_account=False)
+    with pytest.raises(Failure, match="A rotation to another key is not finished"):
+        operator.rotate("pk-the-new-one-2")
+    operator.rotate("pk-the-new-one-1")
+    operator.rotate("pk-the-new-one-2")
+    assert current(world) == "pk-the-new-one-2"
+
+
+def test_an_order_in_flight_keeps_the_version_it_was_sent_with(world: World, operator: Operator) -> None:
+    world.panel.keys = {PROVIDER_KEY, "pk-the-new-one-1"}
+    sent: list[str] = []
+
+    def rotates_meanwhile(panel: Any, fields: dict[str, str]) -> Reply:
+        sent.append(fields["key"])
+        operator.rotate("pk-the-new-one-1")
+        return Reply(200, {}, b'{"order":%d}' % panel.buy(fields))
+
+    world.panel.behaviours["add"] = rotates_meanwhile
+    before = world.twin().vault.key(SMOSALE).version
+    receipt = world.add()
+    order = world.parts.orders.get("acme", receipt.order)
+    assert order is not None
+    assert (sent, order.attempt.key_version) == ([PROVIDER_KEY], before)
+    world.panel.keys = {"pk-the-new-one-1"}
+    world.time.at += 16 * SECOND
+    asked = len(world.panel.requests)
+    assert not world.status(receipt.order).stale
+    assert world.panel.requests[asked:][-1]["key"] == "pk-the-new-one-1"
+
+
+def test_an_old_key_that_dies_before_the_promotion_fails_no_money_and_buys_nothing_twice(
+    world: World, operator: Operator
+) -> None:
+    world.add()
+    bought = len(world.panel.purchases)
+    world.panel.keys = {"pk-the-new-one-1"}  # regenerated at the panel: the old one is dead at once
+    with pytest.raises(Refusal) as refused:
+        world.add(idempotency_key="k")
+    assert (refused.value.status, refused.value.retry_after) == (503, 60)
+    assert len(world.panel.purchases) == bought
+    operator.rotate("pk-the-new-one-1")
+    receipt = world.add(idempotency_key="k")
+    assert not receipt.pending
+    assert world.add(idempotency_key="k").order == receipt.order
+    assert len(world.panel.purchases) == bought + 1
+
+
+def test_a_note_of_a_rejection_rolls_back_where_the_key_before_works(world: World, operator: Operator) -> None:
+    """A panel may answer `balance` to a key that may not order: then the traffic tells, and is served all the same."""
+    new, bought = "pk-may-not-order-1", len(world.panel.purchases)
+    world.panel.keys = {PROVIDER_KEY, new}
+
+    def meets_traffic(_panel: object, _fields: dict[str, str]) -> Reply:
+        if current(world) == new:
+            check(world)
+        return Reply(200, {}, b'{"balance":"100.84292","currency":"USD"}')
+
+    def refuses_new(panel: Any, fields: dict[str, str]) -> Reply:
+        if fields["key"] == new:
+            return Reply(200, {}, b'{"error":"Invalid API key"}')
+        return Reply(200, {}, b'{"order":%d}' % panel.buy(fields))
+
+    world.panel.behaviours |= {"balance": meets_traffic, "add": refuses_new}
+    with pytest.raises(Failure, match="the one before is in use again"):
+        operator.rotate(new)
+    assert labels(world) == {CURRENT: PROVIDER_KEY, PREVIOUS: new}
+    assert len(world.panel.purchases) > bought
+    check_record(world)
+
+
+def test_where_no_key_before_works_either_the_new_one_stays_and_that_is_told(world: World, operator: Operator) -> None:
+    new = "pk-the-new-one-1"
+    world.panel.keys = {new}
+    world.panel.behaviours["balance"] = Revoking(world, new)
+    with pytest.raises(Failure, match="no key before it works: it stays in use"):
+        operator.rotate(new)
+    assert current(world) == new
+    check_record(world)
