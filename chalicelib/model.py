@@ -299,7 +299,7 @@ class Attempt:
     """One permission to send. Only who holds ``token`` moves the order out of SENDING.
 
     ``send_by`` is the last moment (epoch µs) at which the first byte may be written; ``key_version`` names the
-    version of the provider key that was used, never the key.
+    version of the provider key that was used, or that is about to be, as far as the sender knows; never the key.
     """
 
     token: str

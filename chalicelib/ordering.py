@@ -128,7 +128,12 @@ class Ordering:
             cost=service.rate,
             funding=tenant.funding,
             state=OrderState.SENDING,
-            attempt=Attempt(token=secrets.token_hex(16), send_by=send_by),
+            # If its sender dies, nobody else can say which key it used.
+            attempt=Attempt(
+                token=secrets.token_hex(16),
+                send_by=send_by,
+                key_version=self.caller.vault.version_at_hand(provider.account),
+            ),
             created=now,
             updated=now,
             fingerprint=fingerprint,

@@ -407,6 +407,9 @@ class Vault(Protocol):
             Unavailable: there is no key to be had, or not before ``until``.
         """
 
+    def version_at_hand(self, account: Account) -> str:
+        """Return the version of the key that the next call will most likely use, without asking anybody; or nothing."""
+
     def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
         """Yield what to try in the place of a rejected key, in order; asking for the next one rejects the last.
 

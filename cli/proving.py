@@ -41,6 +41,11 @@ class Candidate:
         del account, until
         return self.candidate
 
+    def version_at_hand(self, account: Account) -> str:
+        """Return the key's version."""
+        del account
+        return self.candidate.version
+
     def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
         """Offer no other."""
         del account, rejected, until

@@ -72,6 +72,11 @@ class SecretsVault:
         self._remember(account, key)
         return key
 
+    def version_at_hand(self, account: Account) -> str:
+        """Return the version of the cached key, or nothing if none is cached."""
+        cached, _ = self._cache.get(account, (None, 0))
+        return "" if cached is None else cached.version
+
     def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
         """Yield what to try in the place of a key that the panel rejected, until ``until`` (epoch µs), in this order.
 

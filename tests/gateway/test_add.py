@@ -9,10 +9,12 @@ import pytest
 from chalicelib.commands import AddCommand
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import Account, Funding, OrderState, OrderStatus, Tenant
+from chalicelib.panels.dialect import Reply
 from tests.world import (
     FOLLOWERS,
     LINK,
     SECOND,
+    PretendPanel,
     World,
     buys_and_loses_the_answer,
     cannot_be_reached,
@@ -168,6 +170,29 @@ def test_the_first_answer_stands_when_the_service_is_gone(world: World) -> None:
     with pytest.raises(Refusal) as refused:
         world.add(idempotency_key="k2", parts=later)
     assert refused.value.code is Code.SERVICE_NOT_FOUND
+
+
+def test_a_sender_that_died_has_said_which_key_it_was_about_to_use(world: World) -> None:
+    """All later ones of a container know it, the first one does not."""
+
+    class Killed(BaseException):
+        pass
+
+    def dies(panel: PretendPanel, fields: dict[str, str]) -> Reply:
+        panel.buy(fields)
+        raise Killed
+
+    world.panel.behaviours["add"] = dies
+    for _ in range(2):
+        with pytest.raises(Killed):
+            world.add()
+        world.time.sleep(1)
+    last, first = world.parts.orders.page("acme")
+    assert (first.attempt.key_version, last.attempt.key_version) == ("", "0" * 32)
+    world.time.sleep(200)
+    assert world.parts.orders.lose(last, "?", until=world.time.at + SECOND)
+    [lost, _] = world.parts.orders.page("acme")
+    assert (lost.state, lost.attempt.key_version) == (OrderState.UNKNOWN, "0" * 32)
 
 
 def test_a_sender_that_died_leaves_an_order_that_is_in_progress_and_then_unknown(world: World) -> None:
