@@ -5,6 +5,7 @@ compares the two.
 """
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,9 @@ from chalicelib.ports import Clock, Sender
 from chalicelib.purchase import Deadline, Receipt
 from chalicelib.session import Session
 from chalicelib.wiring import Parts, assemble
-from cli.console import Console
+from cli.chain import Record
+from cli.console import Aws, Console
+from cli.journal import Anchor, Journal
 from cli.orders import orders_command
 from sandbox.orders import Order as Sold
 from sandbox.panel import Panel
@@ -67,6 +70,22 @@ class Punctual:
         if send_by is not None and self.clock.now() >= send_by * SECOND:
             raise NeverSent("no time left to send")
         return self.real.send(url, request, deadline=deadline, send_by=send_by)
+
+
+class Unanchored(Anchor):
+    """Keeps nothing: a stall has no log group."""
+
+    def prepare(self) -> None:
+        """Do nothing."""
+
+    def write(self, record: Record, at: int) -> None:
+        """Do nothing."""
+
+
+@functools.cache
+def _operators(endpoint: str) -> tuple[Aws, Unanchored]:
+    aws = Aws.emulated(endpoint)
+    return aws, Unanchored(aws.session.client("logs", endpoint_url=endpoint), "nowhere")
 
 
 @dataclass
@@ -145,9 +164,11 @@ class Stall:
         return parts.gateway.execute(self.session(parts), command)
 
     def resolve(self, parts: Parts, *arguments: str, order: int | None = None) -> None:
-        """Decide about an order, the last one if none is named, as the operator does."""
+        """Decide about an order, the last one if none is named, as the operator does; no fault meets the journal."""
         console = Console(self.parts.settings.stage)
         console.parts = parts
+        console.aws, anchor = _operators(self.parts.table.client.meta.endpoint_url)
+        console.journal = Journal(self.parts.table, anchor, console.stage)
         words = ["resolve", "acme", str(order or self.orders()[0].id), *arguments]
         orders_command.main(words, obj=console, standalone_mode=False)
 
