@@ -61,7 +61,7 @@ def test_show_tells_the_version_of_the_key_of_every_attempt(
 ) -> None:
     old = stage.parts.vault.key(Account("smosale")).version  # which the gateway has from now on
     sandbox.panels["smosale"].keys[:] = ["canary-the-next-key"]
-    new = shell.ok("keys", "rotate", "smosale", stdin="canary-the-next-key")["version"]
+    new = shell.ok("keys", "rotate", "smosale", "--watch", "0s", stdin="canary-the-next-key")["version"]
     shown = shell.ok("orders", "show", "acme", str(buy(stage, key)))
     assert shown["state"] == "placed"
     assert [(one["number"], one["key_version"]) for one in shown["attempts"]] == [(1, old), (2, new)]
