@@ -38,6 +38,10 @@ _OUR_KEYS = re.compile(r"pg(?:_live|_test|b)_\S+")
 _SECRET_PART = re.compile(r"(?<=://)[^/?#\s]*@|(?<=[?#])\S+")
 
 
+class Unreadable(PanelgateError):
+    """A record of the journal does not say what ours say."""
+
+
 class Trace(Enum):
     """What a command leaves in the journal."""
 
@@ -212,14 +216,26 @@ def _user() -> str | None:
 
 
 def acts(journal: Journal) -> Iterable[dict[str, Any]]:
-    """Return all acts, oldest first, each with its outcome: `done`, `failed`, `interrupted`, or None."""
+    """Return all acts, oldest first, each with its outcome: `done`, `failed`, `interrupted`, or None.
+
+    Raises:
+        Unreadable: a record is none of ours.
+    """
     found: dict[int, dict[str, Any]] = {}
     for record in journal.records():
-        content = record.content
-        if content["kind"] == ACT:
-            shown = {name: content[name] for name in ("record", "at", "act", "tenant", "arguments", "who", "from")}
-            found[record.number] = {**shown, "outcome": None, "ended_at": None, "reason": None, "facts": {}}
-        elif content["of"] in found:
-            told = {name: content.get(name) for name in ("outcome", "reason", "facts")}
-            found[content["of"]] |= {**told, "ended_at": content["at"]}
+        try:
+            _add(found, record.content)
+        except (ValueError, KeyError, TypeError):
+            raise Unreadable(
+                f"record {record.number} of the journal cannot be read; `panelgate audit verify` says what is wrong"
+            ) from None
     return found.values()
+
+
+def _add(found: dict[int, dict[str, Any]], content: Mapping[str, Any]) -> None:
+    if content["kind"] == ACT:
+        shown = {name: content[name] for name in ("record", "at", "act", "tenant", "arguments", "who", "from")}
+        found[content["record"]] = {**shown, "outcome": None, "ended_at": None, "reason": None, "facts": {}}
+    elif content["of"] in found:
+        told = {name: content.get(name) for name in ("outcome", "reason", "facts")}
+        found[content["of"]] |= {**told, "ended_at": content["at"]}

@@ -56,8 +56,15 @@ class Record:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the record says."""
-        content: dict[str, Any] = json.loads(self.text)
+        """What the record says.
+
+        Raises:
+            ValueError: it is no JSON.
+        """
+        try:
+            content: dict[str, Any] = json.loads(self.text)
+        except RecursionError:
+            raise ValueError("too deep") from None
         return content
 
     @property
@@ -118,7 +125,7 @@ class Walk:
     def _step(self, item: Mapping[str, Any]) -> Fault | None:
         number, key = self.end.number + 1, item["sk"]
         if key != sort_key(number):
-            if key > sort_key(number) and key == sort_key(_number(key)):
+            if key > sort_key(number) and key == sort_key(number_of(key)):
                 return _missing(number, f"the next one is {key}")
             return Fault(number, key, "it is no record of the journal")
         text, stored = item.get("text"), item.get("hash")
@@ -170,7 +177,8 @@ def unanchored(number: int) -> Fault:
     return Fault(number, sort_key(number), sentence)
 
 
-def _number(key: str) -> int:
+def number_of(key: str) -> int:
+    """Return the number of the record under a sort key; 0 for what is no record."""
     digits = key.removeprefix(RECORD)
     return int(digits) if digits.isascii() and digits.isdigit() else 0
 

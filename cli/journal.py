@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from chalicelib.aws.table import Table, TransactionRefused, Write
 from chalicelib.errors import PanelgateError
 from chalicelib.ports import SECOND
-from cli.chain import HEAD, PK, RECORD, Anchors, Fault, Head, Record, Walk, sort_key, unanchored
+from cli.chain import HEAD, PK, RECORD, Anchors, Fault, Head, Record, Walk, number_of, sort_key, unanchored
 
 if TYPE_CHECKING:
     from types_boto3_logs import CloudWatchLogsClient
@@ -149,12 +149,12 @@ class Journal:
     def head(self) -> Head:
         """Return the end of the chain."""
         item = self.table.get(PK, HEAD)
-        return Head.of_empty(self.stage) if item is None else Head(item["number"], item["hash"])
+        return Head.of_empty(self.stage) if item is None else Head(item.get("number", 0), item.get("hash", ""))
 
     def records(self) -> Iterator[Record]:
-        """Yield all records, oldest first, as they are stored."""
+        """Yield all records, oldest first, as they are stored, right or wrong."""
         for item in self.table.query(PK, RECORD):
-            yield Record(int(item["sk"].removeprefix(RECORD)), item["text"], item["hash"])
+            yield Record(number_of(item["sk"]), str(item.get("text")), str(item.get("hash")))
 
     def anchors(self) -> Anchors:
         """Return the anchored hashes by the records' numbers; 0 has what cannot be read."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.table import Item
-from cli.chain import Head, Record, sort_key
+from cli.chain import Head, Record, digest, sort_key
 from cli.console import Aws, Console
 from cli.journal import STREAM, Anchor, Journal
 from tests.cli.conftest import AUDIT_LOG, Shell
@@ -235,6 +235,23 @@ def test_the_head_is_a_record_too(journal: Journal) -> None:
     assert fault(journal) == "AUDIT RECORD#000000000012: it is not the record that the journal's head names"
     put_head(journal, Head(RECORDS + 2, "0" * 64))
     assert fault(journal) == "AUDIT RECORD#000000000013: it is missing: the journal's head names record 14"
+
+
+@pytest.mark.parametrize("content", [{}, {"number": 12}, {"hash": "0"}, {"text": 7}, {"number": "x", "hash": 5}])
+def test_nonsense_is_named_too(shell: Shell, journal: Journal, content: dict[str, Any]) -> None:
+    journal.table.put_many([{"pk": "AUDIT", "sk": sort_key(3), **content}])
+    assert fault(journal) == "AUDIT RECORD#000000000003: it was edited: its text does not have its hash"
+    assert shell.failure("audit").startswith("Record 3 of the journal cannot be read")
+    assert len(shell.ok("audit", "export")["records"]) == RECORDS
+    put_head(journal, journal.head())
+    journal.table.put_many([{"pk": "AUDIT", "sk": "HEAD", **content}])
+    assert fault(journal).startswith("AUDIT ")
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "7", '{"record": 3}', '{"record": 3, "previous": 4}', "[" * 9999])
+def test_a_text_that_is_none_of_ours_is_named(journal: Journal, text: str) -> None:
+    put(journal, Record(3, text, digest(text)))
+    assert fault(journal).startswith("AUDIT RECORD#000000000003: it ")
 
 
 def test_what_is_no_record_is_named(journal: Journal) -> None:
