@@ -16,18 +16,21 @@ if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
 
 
 @app.schedule(Rate(30, unit=Rate.MINUTES))
+@log.outermost
 def sync_catalogs(_event: CloudWatchEvent) -> dict[str, int]:
     """Fetch the catalogs of all enabled providers."""
     return jobs.sync_catalogs(parts())
 
 
 @app.schedule(Rate(1, unit=Rate.MINUTES))
+@log.outermost
 def sweep_orders(_event: CloudWatchEvent) -> dict[str, int]:
     """Call those orders unknown whose sender was not heard of in time."""
     return jobs.sweep_orders(parts())
 
 
 @app.schedule(Rate(1, unit=Rate.MINUTES))
+@log.outermost
 def settle_orders(_event: CloudWatchEvent) -> dict[str, int]:
     """Follow open orders, and settle those whose outcome is not known."""
     return jobs.settle_orders(parts())

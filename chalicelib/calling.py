@@ -5,30 +5,20 @@ A call goes out again only after an answer that proves that the panel did nothin
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import Enum
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
-from chalicelib.actions import (
-    Answer,
-    Balance,
-    Call,
-    Item,
-    Items,
-    PanelService,
-    Placed,
-    Reason,
-    RefillReading,
-    Refused,
-    Services,
-    Status,
-)
+from chalicelib.actions import Answer, Call, Reason, Refused
 from chalicelib.errors import Unavailable, UnreadableReply
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Provider
 from chalicelib.panels import DIALECTS
 from chalicelib.panels.dialect import Dialect, Reply
 from chalicelib.ports import SECOND, Clock, Pace, Sender, Vault
+from chalicelib.redaction import redact, redact_body
 
 # What is the operator's trouble, not the order's: the panel did nothing, and in so many seconds it may.
 RETRY_AFTER: Mapping[Reason, int] = MappingProxyType(
@@ -126,7 +116,7 @@ class Caller:
             # Late, the answer matters more: the lease ends by itself.
             if provider.concurrency is not None and self.clock.now() + _RELEASE_TIME <= window.deadline:
                 self.pace.release(provider, holder=holder)
-        return _decoded(dialect, call, reply, key)
+        return _decoded(dialect, call, reply)
 
     def _await_slot(self, provider: Provider, holder: str, latest: int) -> None:
         if not provider.interval and provider.concurrency is None:
@@ -153,54 +143,30 @@ def dialect_of(provider: Provider) -> Dialect:
         raise Unavailable(f"unknown dialect {provider.dialect}") from None
 
 
-def _decoded(dialect: Dialect, call: Call, reply: Reply, key: ProviderKey) -> Answer:
-    """Read a reply. Panels echo the key in errors; from here on it is not there any more.
+def _decoded(dialect: Dialect, call: Call, reply: Reply) -> Answer:
+    """Read a reply. Panels echo keys in errors; from here on none is there any more.
 
-    It is taken out twice: JSON can escape any letter, so that a key may stand in the answer and not in the bytes.
+    They are taken out twice: JSON can escape any letter, so that a key may stand in the answer and not in the bytes.
     """
+    headers = {name: redact(value) for name, value in reply.headers.items()}
     try:
-        return _scrubbed(dialect.decode(call, _without_key(reply, key)), key)
+        answer: Answer = _scrubbed(dialect.decode(call, Reply(reply.status, headers, redact_body(reply.body))))
     except UnreadableReply as error:
-        raise UnreadableReply(key.redact(str(error))) from None
+        raise UnreadableReply(redact(str(error))) from None
+    return answer
 
 
-def _scrubbed(answer: Answer, key: ProviderKey) -> Answer:
-    match answer:
-        case Placed():
-            return replace(answer, warning=answer.warning and key.redact(answer.warning))
-        case Services():
-            services = tuple(_scrubbed_service(service, key) for service in answer.services)
-            return Services(services, tuple(map(key.redact, answer.skipped)))
-        case Items():
-            return Items({number: _scrubbed_item(item, key) for number, item in answer.items.items()})
-        case Balance():
-            return answer
-        case _:
-            return _scrubbed_item(answer, key)
-
-
-def _scrubbed_item(item: Item, key: ProviderKey) -> Item:
-    match item:
-        case Refused():
-            return replace(item, text=key.redact(item.text))
-        case Status():
-            return replace(item, raw_status=key.redact(item.raw_status))
-        case RefillReading():
-            return replace(item, raw_status=key.redact(item.raw_status))
-        case _:
-            return item
-
-
-def _scrubbed_service(service: PanelService, key: ProviderKey) -> PanelService:
-    return replace(
-        service,
-        name=key.redact(service.name),
-        type=key.redact(service.type),
-        category=key.redact(service.category),
-        extra={name: key.redact(text) for name, text in service.extra.items()},
-    )
-
-
-def _without_key(reply: Reply, key: ProviderKey) -> Reply:
-    headers = {name: key.redact(value) for name, value in reply.headers.items()}
-    return Reply(reply.status, headers, key.redact_bytes(reply.body))
+def _scrubbed(value: Any) -> Any:  # noqa: ANN401 - whatever an answer is made of, and the same again
+    """Return an answer without keys in any text of it, whatever fields it has."""
+    match value:
+        case Enum():
+            return value  # a word of ours
+        case str():
+            return redact(value)
+        case tuple():
+            return tuple(map(_scrubbed, value))
+        case Mapping():
+            return {name: _scrubbed(inner) for name, inner in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _scrubbed(getattr(value, field.name)) for field in fields(value)})
+    return value

@@ -20,7 +20,7 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import PanelgateError
-from chalicelib.keys import REDACTED
+from chalicelib.redaction import REDACTED, redact, redact_all
 from chalicelib.settings import VERSION
 from cli.journal import NO_SUCH, Journal
 
@@ -33,8 +33,7 @@ TYPED = "cli.acts.typed"
 """Under this name a context keeps its options and arguments as they were typed."""
 MAX_TEXT = 2000
 """Characters of one argument that are kept."""
-# Our own keys, should somebody have typed one where a name belongs, and what a URL may hold beside its place.
-_OUR_KEYS = re.compile(r"pg(?:_live|_test|b)_\S+")
+# What a URL may hold beside its place.
 _SECRET_PART = re.compile(r"(?<=://)[^/?#\s]*@|(?<=[?#])\S+")
 
 
@@ -55,16 +54,12 @@ class Trace(Enum):
 
 def redacted(value: object) -> object:
     """Return an argument as the journal may keep it."""
-    match value:
-        case None | bool() | int():
-            return value
-        case Mapping():
-            return {str(name): redacted(inner) for name, inner in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [redacted(inner) for inner in value]
-        case _:
-            text = _OUR_KEYS.sub(REDACTED, _SECRET_PART.sub(REDACTED, str(value)))
-            return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+    return redact_all(value, _kept)
+
+
+def _kept(text: str) -> str:
+    text = redact(_SECRET_PART.sub(REDACTED, text))
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
 
 
 @dataclass

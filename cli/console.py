@@ -19,10 +19,12 @@ say `trace=Trace.NONE` is an act of the operator: it is recorded before its func
 """
 
 import functools
+import io
 import json
 import os
 import re
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import PanelgateError, StoreBusy
+from chalicelib.redaction import learn, redact
 from chalicelib.settings import LOCAL_STAGE, Settings
 from cli.acts import TYPED, Act, Trace, watched
 from cli.journal import Anchor, Journal
@@ -158,6 +161,7 @@ class Console:
         secret = str(value).strip()
         if not secret:
             raise Failure(f"{prompt}: nothing was given on standard input.")
+        learn(secret)
         return secret
 
 
@@ -252,11 +256,12 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
         return _report(error, arguments, code=1)
     except (click.Abort, KeyboardInterrupt):
         return _report(Failure("Interrupted."), arguments, code=1)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the outermost edge
         known = _reason(error)
         if known is None:
             _report(Failure(f"Unexpected {type(error).__name__}; see standard error."), arguments, code=1)
-            raise
+            click.echo(redact("".join(traceback.format_exception(error))), err=True)
+            return 1
         return _report(Failure(known), arguments, code=1)
 
 
@@ -277,7 +282,9 @@ def _reason(error: Exception) -> str | None:
 
 def _report(error: click.ClickException, arguments: Sequence[str], code: int) -> int:
     if "--json" in arguments:
-        click.echo(json.dumps({"error": error.format_message()}))
+        click.echo(json.dumps({"error": redact(error.format_message())}))
     else:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(redact(shown.getvalue()), err=True, nl=False)
     return code

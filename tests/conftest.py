@@ -18,6 +18,7 @@ import pytest
 import yaml
 from botocore.config import Config
 
+from chalicelib import redaction
 from tests import tally
 from tests.market import Market
 from tests.panels import matrix
@@ -97,6 +98,13 @@ def table_schema() -> dict[str, Any]:
     properties = template["Resources"]["Table"]["Properties"]
     kept = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
     return {name: properties[name] for name in kept}
+
+
+@pytest.fixture(autouse=True)
+def _no_keys_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test's texts lose what was a key in another one: the guard is one for the process, and forgets nothing."""
+    monkeypatch.setattr(redaction._guard, "_spellings", {})  # noqa: SLF001
+    monkeypatch.setattr(redaction._guard, "_pieces", set())  # noqa: SLF001
 
 
 @pytest.fixture

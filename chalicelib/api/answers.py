@@ -4,7 +4,6 @@
 """
 
 import secrets
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,10 +17,11 @@ from chalicelib.api.reading import Envelope, Incoming
 from chalicelib.commands import read_action, read_command
 from chalicelib.errors import Code, Refusal, StoreBusy, try_later
 from chalicelib.gateway import Credentials, Denied, Gateway, Result
-from chalicelib.log import logger, request_id
+from chalicelib.log import log_defect, logger, request_id
 from chalicelib.model import Quota
 from chalicelib.ports import SECOND
 from chalicelib.purchase import Deadline
+from chalicelib.redaction import redact_whole
 from chalicelib.session import Session
 
 # A panel is asked until 25 s after the request reached API Gateway, which gives up after 29 s, and until 3.5 s before
@@ -121,12 +121,6 @@ def _deadline(incoming: Incoming) -> Deadline:
     return Deadline(min(incoming.arrival + _ASK_TIME, incoming.end - _LAMBDA_MARGIN))
 
 
-def log_defect(error: BaseException) -> None:
-    """Log where an unforeseen exception came from, without its text: that may quote a key."""
-    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    logger.error("defect", extra={"facts": {"type": type(error).__name__, "frames": frames[-12:]}})
-
-
 def respond(answer: Answer, headers: Mapping[str, str]) -> Response:
     """Return Chalice's response with the headers that every answer of ours carries."""
     common = {
@@ -136,7 +130,9 @@ def respond(answer: Answer, headers: Mapping[str, str]) -> Response:
         "X-Content-Type-Options": "nosniff",
         "X-Request-Id": request_id.get(),
     }
-    return Response(body=answer.body, status_code=answer.status, headers={**common, **headers, **answer.headers})
+    return Response(
+        body=redact_whole(answer.body), status_code=answer.status, headers={**common, **headers, **answer.headers}
+    )
 
 
 def to_json(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold

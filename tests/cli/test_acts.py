@@ -238,7 +238,7 @@ def test_no_secret_gets_into_the_journal(shell: Shell, sandbox: Sandbox, client:
 def test_what_a_record_keeps_of_an_argument() -> None:
     assert redacted({"a": (1, None, True), "b": {"c": frozenset({"x"})}}) == {"a": [1, None, True], "b": {"c": ["x"]}}
     assert redacted("https://u:p@host/path?key=1#k") == "https://[redacted]host/path?[redacted]"
-    assert redacted("mine is pg_live_acme_x, and pgb_y") == "mine is [redacted] and [redacted]"
+    assert redacted("mine is pg_live_acme_x, and pgb_y") == "mine is [redacted], and [redacted]"
     assert redacted("x" * 5000) == "x" * MAX_TEXT + "…"
 
 

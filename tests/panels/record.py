@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 
 from chalicelib.actions import Action
 from chalicelib.errors import SendFailure, UnreadableReply
-from chalicelib.keys import REDACTED, ProviderKey, check_provider_key
+from chalicelib.keys import ProviderKey, check_provider_key
 from chalicelib.panels import DIALECTS, reading
 from chalicelib.panels.dialect import Dialect, Reply
+from chalicelib.redaction import REDACTED, redact, redact_body, redact_whole
 from chalicelib.upstream import Sender
 
 from . import transcripts
@@ -123,31 +124,31 @@ def record(wanted: Wanted, key: ProviderKey) -> None:
         came = sender.send(wanted.url, request, deadline=time.time() + SECONDS)
     except (ValueError, SendFailure) as error:
         raise CannotRecord(str(error)) from None
-    reply = Reply(came.status, {}, scrubbed(came.body, key, wanted.url))
+    reply = Reply(came.status, {}, scrubbed(came.body, wanted.url))
     try:
         answer = transcripts.written(wanted.dialect.decode(call, reply))
     except UnreadableReply:
         answer = {"UnreadableReply": {}}
     given = {
         "document": f"recorded from a live panel, {datetime.now(UTC):%Y-%m-%d}",
-        "call": json.loads(key.redact(json.dumps(wanted.call))),
+        "call": json.loads(redact(json.dumps(wanted.call))),
         "http": reply.status,
         "answer": answer,
     }
     transcripts.save(wanted.path, given, reply.body)
 
 
-def scrubbed(body: bytes, key: ProviderKey, url: str) -> bytes:
-    """Return a reply's body with neither the key, nor the panel's host name, nor any address in it.
+def scrubbed(body: bytes, url: str) -> bytes:
+    """Return a reply's body with neither a known key, nor the panel's host name, nor any address in it.
 
     Raises:
         CannotRecord: the key is still in it, in a spelling that is not known.
     """
-    body = key.redact_bytes(body).replace(REDACTED.encode(), transcripts.KEY.encode())
+    body = redact_body(body).replace(REDACTED.encode(), transcripts.KEY.encode())
     for host in _host_names(url):
         body = re.sub(re.escape(host), NO_HOST.encode(), body, flags=re.IGNORECASE)
     body = ADDRESS.sub(_nobody, body)
-    if any(key.redact(text) != text for text in _read_otherwise(body)):
+    if any(redact_whole(text) != text for text in _read_otherwise(body)):
         raise CannotRecord("the reply still holds the key, in a spelling that cannot be scrubbed; nothing was written")
     return body
 

@@ -1,0 +1,207 @@
+"""The guard: no piece of a known key, in any spelling, leaves in a text that operators read; no key in any other."""
+
+import io
+import json
+import logging
+import secrets
+import string
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib import log
+from chalicelib.keys import ProviderKey, new_client_key
+from chalicelib.redaction import PIECE, REDACTED, Guard, redact, redact_all, redact_body, redact_whole
+from tests.api.http import v3
+from tests.spellings import SPELLED, pieces
+from tests.world import World, says
+
+# A key that every encoding changes, and that occurs nowhere else.
+KEY = "Zq/7x+Wm\"3'p&K<9=tV%u\\RbJ4hN8sLcYd2G"
+PLAIN = "b7e2f94c81d64a05a3c6e8d1f7092b5e"
+
+
+@pytest.fixture(autouse=True)
+def _known() -> None:
+    ProviderKey(KEY, "1")
+    ProviderKey(PLAIN, "1")
+
+
+@pytest.mark.parametrize("key", [KEY, PLAIN])
+@pytest.mark.parametrize("spelling", SPELLED)
+def test_a_key_is_taken_out_in_every_spelling(spelling: str, key: str) -> None:
+    spelled = SPELLED[spelling](key)
+    for cleaned in (
+        redact(f"Wrong: {spelled}."),
+        redact_whole(f"Wrong: {spelled}."),
+        redact_body(f"Wrong: {spelled}.".encode()).decode(),
+    ):
+        assert REDACTED in cleaned
+        assert cleaned.startswith("Wrong: ")
+        # Base64 wraps what stands around a key: of that, letters may be left, and of the key less than one.
+        assert not pieces(spelled) & pieces(cleaned)
+
+
+@pytest.mark.parametrize("spelling", SPELLED)
+def test_every_piece_is_taken_out(spelling: str) -> None:
+    spelled = SPELLED[spelling](KEY)
+    first, last = (6, len(spelled) - 6) if "base64" in spelling else (0, len(spelled))
+    for start in range(first, last - PIECE + 1):
+        for length in (PIECE, PIECE + 5):
+            piece = spelled[start : start + length]
+            assert not pieces(piece) & pieces(redact(f"begins with {piece}… and ends"))
+
+
+@given(
+    st.text(string.ascii_letters + string.digits + string.punctuation, min_size=8, max_size=60), st.text(), st.text()
+)
+def test_any_key_is_taken_out_wherever_it_stands(key: str, before: str, after: str) -> None:
+    guard = Guard()
+    guard.learn(key)
+    for spelled in (key, json.dumps(key)[1:-1], quote(key, safe="")):
+        assert spelled not in guard.redact(before + spelled + after)
+        assert spelled not in guard.redact_whole(before + spelled + after)
+
+
+def test_what_is_no_key_stays_as_it_is() -> None:
+    for text in (
+        "Quantity less than minimal 50",
+        "acme.k3Jd92mX",
+        "the key is wrong",
+        "monkey=1",
+        "https://panel.example/api/v2?action=status&order=12",
+        f"{PLAIN[:7]}…",
+        "",
+    ):
+        assert redact(text) == text
+
+
+def test_a_key_made_of_words_garbles_no_sentence() -> None:
+    guard = Guard()
+    guard.learn("my-provider-Balance-20261126")
+    assert guard.redact("the provider has no Balance on 20261126") == "the provider has no Balance on 20261126"
+    assert guard.redact("at provider-Balance-2026") == f"at pr{REDACTED}"
+
+
+def test_what_looks_like_a_key_is_taken_out_although_nobody_knows_it() -> None:
+    live, test, token = new_client_key("acme"), f"pg_test_acme_{secrets.token_hex(20)}", f"pgb_{secrets.token_hex(20)}"
+    for text, hidden in (
+        (f"mine is {live}, and", live),
+        (f'"{test}"', test),
+        (f"<{token}>", token),
+        ("POST /api?key=s3cr3tXYZ&action=add", "s3cr3tXYZ"),
+        ("api_token=s3cr3tXYZ", "s3cr3tXYZ"),
+        ("Authorization: Bearer s3cr3tXYZ", "s3cr3tXYZ"),
+        ("https://me:s3cr3tXYZ@panel.example/", "s3cr3tXYZ"),
+    ):
+        assert hidden not in redact(text)
+        assert REDACTED in redact(text)
+
+
+def test_structures_are_cleaned_to_their_leaves_and_names() -> None:
+    given = {"a": [1, None, True, 1.5, (PLAIN,)], PLAIN: {"b": ValueError(f"no {PLAIN}")}, "c": {PLAIN}}
+    assert redact_all(given) == {
+        "a": [1, None, True, 1.5, [REDACTED]],
+        REDACTED: {"b": f"no {REDACTED}"},
+        "c": [REDACTED],
+    }
+
+
+def test_callers_cannot_find_a_key_piece_by_piece() -> None:
+    """If pieces vanished from answers, a tenant could guess eight letters at a time, and see when it was right."""
+    assert redact_whole(f"https://example.com/{PLAIN[4:20]}") == f"https://example.com/{PLAIN[4:20]}"
+
+
+def test_an_answer_that_holds_a_key_after_all_is_sent_without_it(world: World) -> None:
+    order = v3(world, {"action": "add", "service": 1001, "link": f"https://x.test/{PLAIN}", "quantity": 100}).json[
+        "order"
+    ]
+    listed = v3(world, {"action": "orders"})
+    assert [row["link"] for row in listed.json["orders"]] == [f"https://x.test/{REDACTED}"]
+    assert listed.json["orders"][0]["order"] == order
+
+
+def test_a_key_of_another_account_is_taken_out_too(world: World) -> None:
+    """A panel may belong to somebody who has another key of ours, or repeat the one that was rotated."""
+    world.panel.behaviours["add"] = says({"error": f"Somebody's {PLAIN}, or {PLAIN[3:20]}"})
+    v3(world, {"action": "add", "service": 1001, "link": "https://x.test/a", "quantity": 100})
+    stored = str(list(world.parts.table.query("T#acme")))
+    assert f"Somebody's {REDACTED}, or {REDACTED}" in stored
+    assert not pieces(PLAIN) & pieces(stored)
+
+
+# -- logs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Return what stands in the log by now, of all loggers; the log is as in a Lambda meanwhile."""
+    root, names = logging.getLogger(), ("panelgate", "httpx", "httpcore", "boto3", "botocore", "urllib3")
+    handlers, levels = root.handlers, {name: logging.getLogger(name).level for name in names}
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    log.configure()
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    root.handlers = handlers
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def test_a_record_that_cannot_be_logged_is_not_shown_instead(lines: Callable[[], list[dict[str, Any]]]) -> None:
+    """Python would print the record with its arguments, and the traceback that it was logged in."""
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if isinstance(handler, log.JsonHandler)]
+    log.logger.error("%s %d", PLAIN, "three")
+    assert lines() == [{"level": "error", "event": "a record could not be logged", "type": "TypeError"}]
+
+
+def test_whoever_logs_a_key_logs_none(lines: Callable[[], list[dict[str, Any]]]) -> None:
+    try:
+        raise ValueError(f"no such key: {KEY}")  # noqa: TRY301 - the guard is what is tested
+    except ValueError:
+        log.logger.exception("broken by %s", PLAIN, extra={"facts": {"cause": [f"it was {quote(KEY)}"]}})
+        logging.getLogger("some.library").warning("GET /?key=%s", PLAIN)
+    told = lines()
+    assert [line["event"] for line in told] == [f"broken by {REDACTED}", f"GET /?{REDACTED}"]
+    assert told[0]["cause"] == [f"it was {REDACTED}"]
+    assert told[0]["exception"].splitlines()[-1] == f"ValueError: no such key: {REDACTED}"
+    for known in (KEY, PLAIN):
+        assert not pieces(known) & pieces(json.dumps(told).replace("\\\\", "\\").replace('\\"', '"'))
+
+
+def test_libraries_do_not_log_requests(lines: Callable[[], list[dict[str, Any]]]) -> None:
+    for name in ("httpx", "httpcore.http11", "botocore.endpoint", "boto3", "urllib3.connectionpool"):
+        logging.getLogger(name).info("a request with all its headers")
+        logging.getLogger(name).debug("a request with all its headers")
+    assert lines() == []
+
+
+def test_what_lambda_logs_of_a_failure_quotes_no_key(lines: Callable[[], list[dict[str, Any]]]) -> None:
+    @log.outermost
+    def job() -> None:
+        raise LookupError(f"nothing under {PLAIN}")
+
+    with pytest.raises(RuntimeError, match=r"^LookupError: nothing under \[redacted\]$") as raised:
+        job()
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+    [told] = lines()
+    assert (told["event"], told["type"]) == ("defect", "LookupError")
+
+
+def test_every_lambda_but_the_api_is_guarded_so() -> None:
+    import app  # noqa: PLC0415 - it configures the log when it is imported
+
+    for handler in (app.sync_catalogs, app.sweep_orders, app.settle_orders):
+        inner = handler.func if hasattr(handler, "func") else handler
+        assert hasattr(inner, "__wrapped__")
+
+
+def test_a_key_shows_in_no_repr() -> None:
+    assert KEY not in repr(ProviderKey(KEY, "1"))
+    assert PLAIN not in f"{ProviderKey(PLAIN, '1')}"

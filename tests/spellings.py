@@ -1,0 +1,48 @@
+"""How panels, libraries and exceptions spell a key, and what is left of one in a text."""
+
+import base64
+import html
+import json
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from urllib.parse import quote, quote_plus
+
+from chalicelib.redaction import PIECE
+
+SPELLED: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "raw": str,
+        "URL": lambda key: quote(key, safe=""),
+        "URL, small letters": lambda key: re.sub("%..", lambda escape: escape[0].lower(), quote(key, safe="")),
+        "URL path": quote,
+        "form": quote_plus,
+        "JSON": lambda key: json.dumps(key)[1:-1],
+        "JSON as PHP writes it": lambda key: json.dumps(key)[1:-1].replace("/", "\\/"),
+        "JSON in JSON": lambda key: json.dumps(json.dumps(key)[1:-1])[1:-1],
+        "HTML": html.escape,
+        "HTML as PHP writes it": lambda key: html.escape(key).replace("&#x27;", "&#039;"),
+        "repr": lambda key: repr(key)[1:-1],
+        "hex": lambda key: key.encode().hex(),
+        "base64": lambda key: base64.b64encode(key.encode()).decode(),
+        "base64, after one byte": lambda key: base64.b64encode(b":" + key.encode() + b"/x").decode(),
+        "base64, after two": lambda key: base64.b64encode(b"u:" + key.encode() + b"/xy").decode(),
+        "base64 for URLs": lambda key: base64.urlsafe_b64encode(b"key=" + key.encode()).decode(),
+    }
+)
+
+
+def pieces(text: str) -> set[str]:
+    """Return the pieces of a text, but those that are words or numbers."""
+    found = {text[start : start + PIECE] for start in range(len(text) - PIECE + 1)}
+    return {piece for piece in found if not re.fullmatch(r"[a-z_-]+|[A-Z][a-z]+|[0-9]+", piece)}
+
+
+def left_of(key: str, text: str) -> set[str]:
+    """Return which pieces of a key are in a text, in any spelling, or backwards."""
+    wanted = pieces(key[::-1])
+    for spelled in SPELLED.values():
+        form = spelled(key)
+        # Base64 wraps what stands around a key, which is no part of it.
+        wanted |= pieces(form[6:-6] if re.fullmatch(r"[\w+/-]+=*", form) and form != key else form)
+    return wanted & pieces(text)
