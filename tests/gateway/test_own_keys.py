@@ -325,6 +325,32 @@ def test_accounts_of_a_panel_that_takes_no_batches_share_its_calls(market: Marke
     )
 
 
+def test_a_slow_account_leaves_the_others_their_share_of_the_time(shop: Shop) -> None:
+    market = shop.market
+    other = market.add_tenant(Tenant(id="other", interval=1, burst=100))
+    own = shop.buy("smmafrica", link=f"{LINK}/fail")
+    for _ in range(2):
+        shop.buy("smmafrica", key=other)
+    market.panel("smmafrica").faults.append(ActiveFault("pending", action="add", count=5))
+    pending = [shop.buy("smmafrica", key=other) for _ in range(5)]
+
+    class Slow:
+        def send(self, url: str, request: Request, *, deadline: float, send_by: float | None = None) -> Reply:
+            reply = market.network.send(url, request, deadline=deadline, send_by=send_by)
+            market.time.sleep(
+                9 if market.keys_heard("smmafrica", "status")[-1:] == market.panel("smmafrica").keys else 0
+            )
+            return reply
+
+    for one in pending:
+        market.panel("smmafrica").orders[one.pending_order or 0].shown = {"status": "unknown"}
+    market.time.at += MINUTE
+    parts = market.parts
+    settle_orders(assemble(parts.settings, parts.table.client, market.secrets, Slow(), parts.clock))
+    assert len(market.keys_heard("smmafrica", "status")) >= 4
+    assert shop.look(own).refunded == own.charge
+
+
 # -- the registry ------------------------------------------------------------------------------------------------------
 
 
