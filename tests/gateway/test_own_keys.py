@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib.aws.audit import findings
 from chalicelib.aws.registry import Missing
+from chalicelib.aws.table import Write
 from chalicelib.gateway import Credentials
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
 from chalicelib.model import Account, Funding, OrderState, Tenant
@@ -384,13 +385,16 @@ def test_whoever_changes_settings_meanwhile_takes_no_own_key_away(market: Market
 # -- the audit ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spoil", ["drop", "name another"])
+@pytest.mark.parametrize("spoil", ["drop", "name another", "one too many"])
 def test_the_audit_looks_for_bindings_under_the_account(market: Market, spoil: str) -> None:
     numbers, _ = before_and_after(market, "smosale")
     table, own = market.parts.table, record(market, numbers[1])
     assert list(findings(table)) == []
     key = {"pk": {"S": "P#smosale#acme"}, "sk": {"S": f"BOUND#{own.provider_order:020}"}}
-    if spoil == "drop":
+    if spoil == "one too many":
+        key["sk"]["S"] = f"BOUND#{7:020}"
+        table.write(Write("P#smosale#acme", key["sk"]["S"], put={"tenant": "acme", "order": numbers[0]}))
+    elif spoil == "drop":
         table.client.delete_item(TableName=table.name, Key=key)
     else:
         table.client.update_item(
