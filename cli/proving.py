@@ -149,6 +149,13 @@ class Comparison:
             "same_order": order if shown else None,
         }
 
+    def are_of_one_account(self) -> bool:
+        """Whether it is certain that the new key opens the old one's account: it is that key, or it knows our order."""
+        if self.new.value == self.old.value:
+            return True
+        order = self._latest_order()
+        return order is not None and self._knows(self.new, order) is True
+
     def _compare_balances(self) -> tuple[Balance, bool]:
         """Return the new key's balance, and whether it could be compared with the old key's."""
         for _ in range(LOOKS):

@@ -146,6 +146,7 @@ class Rotating:
         try:
             if rotation.before is None or rotation.other_account:
                 self.proof = told(prove(self.console, self.provider, new))
+                self._check_owner(new)
             else:
                 old = vault.key(account, fresh=True)
                 self.proof = Comparison(self.console, self.provider, new, old).prove()
@@ -156,6 +157,17 @@ class Rotating:
             stays = "; the old one stays in use" if rotation.before else ""
             raise Failure(f"{reason} The new key was dropped{stays}.") from None
         return self.rotations.advance(rotation, Step.PROVED, by=self.by, proof=spelled(self.proof))
+
+    def _check_owner(self, new: ProviderKey) -> None:
+        """Refuse a tenant's own key that opens the operator's account: its orders and balance would have two owners."""
+        if self.provider.owner is None:
+            return
+        ours = self.provider.called_by(None)
+        operators = self.console.parts.vault.key(ours.account, fresh=True)
+        if Comparison(self.console, ours, new, operators).are_of_one_account():
+            raise Failure(
+                f"This key opens your own account at {self.provider.slug}, not one of {self.provider.owner}'s."
+            )
 
     def _promote(self, rotation: Rotation, _new: ProviderKey) -> Rotation:
         account = rotation.account

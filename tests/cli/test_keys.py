@@ -314,6 +314,19 @@ def test_a_withdrawn_own_key_is_given_again_by_the_same_key(
     assert stage.registry.tenant(acme).own_keys == {smosale}
 
 
+@pytest.mark.parametrize("is_known_by", ["its text", "an order"])
+def test_an_own_key_must_not_open_the_operators_account(
+    shell: Shell, acme: str, stage: Console, second_key: str, is_known_by: str
+) -> None:
+    if is_known_by == "an order":
+        shell.ok("wallet", "credit", acme, "100", "--reference", "start")
+        buy(stage, shell.ok("clients", "create", acme)["key"])
+    own = second_key if is_known_by == "an order" else panel_key("smosale")
+    error = shell.failure(*ROTATE, "--tenant", acme, stdin=own)
+    assert error == "This key opens your own account at smosale, not one of acme's. The new key was dropped."
+    assert stage.registry.tenant(acme).own_keys == frozenset()
+
+
 @pytest.mark.usefixtures("smosale")
 def test_a_bad_first_own_key_leaves_the_tenant_with_the_operators(shell: Shell, acme: str, stage: Console) -> None:
     error = shell.failure(*ROTATE, "--tenant", acme, stdin="canary-bad-key-0001")
