@@ -34,7 +34,7 @@ from chalicelib.actions import (
 from chalicelib.calling import RETRY_AFTER, Caller, Window, dialect_of
 from chalicelib.errors import PanelgateError, SendFailure, StoreBusy, Unavailable, UnreadableReply
 from chalicelib.model import Account, Provider
-from chalicelib.ports import SECOND, Directory
+from chalicelib.ports import SECOND, Providers
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")
@@ -105,7 +105,7 @@ class Batcher:
     """Asks panels about many orders; everything it needs is handed in."""
 
     caller: Caller
-    directory: Directory
+    directory: Providers
 
     def ask_all(
         self, action: Action, numbers: Mapping[int, tuple[Account, int]], patience: Patience

@@ -11,7 +11,7 @@ from decimal import Decimal
 from ipaddress import ip_address, ip_network
 from itertools import islice
 
-from chalicelib import money
+from chalicelib import money, testmode
 from chalicelib.actions import Action, Balance, GetBalance
 from chalicelib.batching import READ_TIME, Batcher, reading_patience
 from chalicelib.calling import Caller
@@ -50,6 +50,7 @@ from chalicelib.ports import (
     Directory,
     Guesses,
     Orders,
+    Providers,
     Refills,
     Stranger,
     Suspended,
@@ -111,17 +112,19 @@ _LOOKED_AT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The gateway; everything it needs is handed in."""
+    """The gateway; everything it needs is handed in. ``trial`` is the one that serves test mode."""
 
     directory: Directory
     guesses: Guesses
     tokens: Tokens
+    providers: Providers
     orders: Orders
     refills: Refills
     wallet: Wallet
     catalog: Catalog
     caller: Caller
     clock: Clock
+    trial: "Gateway | None" = None
 
     # -- who is calling ------------------------------------------------------------------------------------------
 
@@ -149,7 +152,11 @@ class Gateway:
             case Throttled(tenant, quota, retry_at):
                 return Denied(self._wait("Too many requests", retry_at), quota, tenant)
             case Admitted(tenant, scope, quota):
-                session = Session(tenant, scope, quota, deadline, key if isinstance(key, Token) else None)
+                is_test = isinstance(key, ClientKey) and key.test
+                if is_test:
+                    tenant, scope = testmode.as_tester(tenant, scope)
+                token = key if isinstance(key, Token) else None
+                session = Session(tenant, scope, quota, deadline, token, test=is_test)
                 refusal = _out_of_bounds(session, credentials)
                 return Denied(refusal, quota, tenant) if refusal else session
 
@@ -174,6 +181,15 @@ class Gateway:
             Refusal: with the contract's code.
             StoreBusy: the store came to no decision, and nothing was sent to a provider.
         """
+        if not session.test:
+            return self.serve(session, command)
+        testmode.check(command)
+        if self.trial is None:
+            raise Refusal(Code.NOT_SUPPORTED, "There is no test mode here")
+        return self.trial.serve(session, command)
+
+    def serve(self, session: Session, command: AnyCommand) -> Result:
+        """Do what a caller asks, with the parts that are at hand; see ``execute``."""
         match command:
             case AddCommand():
                 return Ordering(self.offering, self.orders, self.caller, self.clock).add(session, command)
@@ -191,7 +207,7 @@ class Gateway:
     def _found(
         self, session: Session, command: StatusCommand | RefillCommand | RefillStatusCommand | CancelCommand
     ) -> Found:
-        batcher = Batcher(self.caller, self.directory)
+        batcher = Batcher(self.caller, self.providers)
         requesting = Requesting(self.orders, self.refills, batcher, self.clock)
         match command:
             case StatusCommand():
@@ -206,7 +222,7 @@ class Gateway:
     @property
     def offering(self) -> Offering:
         """What tenants may order."""
-        return Offering(self.directory, self.catalog)
+        return Offering(self.providers, self.catalog)
 
     # -- reads ---------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
+from chalicelib import testmode
 from chalicelib.actions import ListServices, Services
 from chalicelib.aws.catalog import SyncReport
 from chalicelib.batching import side_by_side
@@ -62,9 +63,10 @@ def sync_catalogs(parts: Parts) -> dict[str, int]:
 def sweep_orders(parts: Parts) -> dict[str, int]:
     """Turn every order whose sender was not heard of in time from SENDING to UNKNOWN. Return counts."""
     latest = parts.clock.now() - SENDER_GONE
+    accounts = [*parts.directory.every_account(), testmode.PROVIDER.account]
     overdue = [
         [order]
-        for account in parts.directory.every_account()
+        for account in accounts
         for order in parts.orders.unsettled(account)
         if order.state is OrderState.SENDING and order.attempt.send_by < latest
     ]
@@ -102,6 +104,7 @@ def settle_orders(parts: Parts) -> dict[str, int]:
     turn = start // (60 * SECOND) % len(lanes) if lanes else 0
     try:
         counts = _each([*lanes[turn:], *lanes[:turn]], settle, _facts)
+        _each([[testmode.PROVIDER]], lambda _: testmode.settle(parts.test_orders, parts.clock, end=end), _facts)
     finally:
         # The alarm does not depend on what becomes of the rest.
         undecided = sum(1 for _ in needing_decision(parts))

@@ -1,9 +1,9 @@
 """Keys: the client keys and browser tokens that we make, and the provider keys that we guard.
 
-A client key is ``pg_live_<tenant>_<key id>_<secret><checksum>``: 256 random bits in base 62 and a CRC-32 of all
-before it, so that junk costs no store read and scanners can tell our keys from noise. It carries its tenant, so that
-one conditional update of the tenant's item authenticates it. Only its SHA-256 is stored: a slow hash buys nothing
-against guessing 256 bits (reliability.md 2.11).
+A client key is ``pg_live_<tenant>_<key id>_<secret><checksum>``, or ``pg_test_…`` for test mode: 256 random bits in
+base 62 and a CRC-32 of all before it, so that junk costs no store read and scanners can tell our keys from noise. It
+carries its tenant, so that one conditional update of the tenant's item authenticates it. Only its SHA-256 is stored: a
+slow hash buys nothing against guessing 256 bits (reliability.md 2.11).
 
 A browser token is made alike, as ``pgb_<tenant>_<token id>_<secret><checksum>``. It says nothing by itself: what it may
 do stands in the store (decision 0014).
@@ -32,8 +32,8 @@ def _form(prefix: str) -> re.Pattern[str]:
     )
 
 
-_CLIENT_PREFIX, _TOKEN_PREFIX = "pg_live", "pgb"
-_CLIENT_KEY, _BROWSER_TOKEN = _form(_CLIENT_PREFIX), _form(_TOKEN_PREFIX)
+_LIVE_PREFIX, _TEST_PREFIX, _TOKEN_PREFIX = "pg_live", "pg_test", "pgb"
+_CLIENT_KEY, _BROWSER_TOKEN = _form(f"(?:{_LIVE_PREFIX}|{_TEST_PREFIX})"), _form(_TOKEN_PREFIX)
 # Shorter ones could occur in a reply by chance, and redacting them would garble it.
 MIN_PROVIDER_KEY = PIECE
 MAX_PROVIDER_KEY = 512
@@ -53,11 +53,15 @@ def _checksum(head: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClientKey:
-    """A client key that is well formed: whose it says it is, and its digest; the key itself is not kept."""
+    """A client key that is well formed: whose it says it is, and its digest; the key itself is not kept.
+
+    ``test``: it says that it is for test mode; what it says is true if its digest is that of a key that we made.
+    """
 
     tenant: str
     id: str
     digest: bytes = field(repr=False)
+    test: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ ShownKey = ClientKey | TokenKey
 def parse_client_key(text: str) -> ClientKey | None:
     """Return the client key in ``text``, or None when its form or checksum is wrong (no store need be asked)."""
     parts = _parse(_CLIENT_KEY, text)
-    return None if parts is None else ClientKey(*parts)
+    return None if parts is None else ClientKey(*parts, test=text.startswith(_TEST_PREFIX))
 
 
 def parse_browser_token(text: str) -> TokenKey | None:
@@ -91,9 +95,9 @@ def _parse(form: re.Pattern[str], text: str) -> tuple[str, str, bytes] | None:
     return match["tenant"], match["id"], hashlib.sha256(text.encode()).digest()
 
 
-def new_client_key(tenant: str) -> str:
-    """Return a fresh client key for a tenant; it is shown once and only its digest is stored."""
-    return _new(_CLIENT_PREFIX, tenant)
+def new_client_key(tenant: str, *, test: bool = False) -> str:
+    """Return a fresh client key for a tenant, or for its test mode; it is shown once and only its digest is stored."""
+    return _new(_TEST_PREFIX if test else _LIVE_PREFIX, tenant)
 
 
 def new_browser_token(tenant: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chalicelib import money
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import MAX_PROVIDER_NUMBER, Ids, Provider, Service, Tenant
-from chalicelib.ports import Catalog, Directory
+from chalicelib.ports import Catalog, Providers
 from chalicelib.session import Session
 
 
@@ -48,7 +48,7 @@ def digest(value: object) -> str:
 class Offering:
     """The catalogs as tenants see them; everything it needs is handed in."""
 
-    directory: Directory
+    directory: Providers
     catalog: Catalog
 
     def providers(self, session: Session) -> Mapping[str, Provider]:

@@ -83,7 +83,14 @@ class Stranger:
 Admission = Admitted | Throttled | Suspended | Stranger
 
 
-class Directory(Protocol):
+class Providers(Protocol):
+    """The providers' configuration."""
+
+    def providers(self) -> Mapping[str, Provider]:
+        """Return all providers by slug; the answer may be up to 30 s old."""
+
+
+class Directory(Providers, Protocol):
     """Tenants, their client keys and limits, and the providers."""
 
     def admit(self, key: ClientKey | Token, *, now: int) -> Admission:
@@ -91,9 +98,6 @@ class Directory(Protocol):
 
         A browser token, which ``Tokens`` has authenticated, is admitted as long as its client is.
         """
-
-    def providers(self) -> Mapping[str, Provider]:
-        """Return all providers by slug; the answer may be up to 30 s old."""
 
     def origin_listed(self, origin: str) -> bool:
         """Say whether an active tenant lists this web origin."""

@@ -12,13 +12,14 @@ Thing = TypeVar("Thing", Order, Refill)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who calls, what they may do, and until when they wait."""
+    """Who calls, what they may do, and until when they wait; ``test``: with a key that is for test mode."""
 
     tenant: Tenant
     scope: Scope
     quota: Quota
     deadline: Deadline
     token: Token | None = None
+    test: bool = False
 
     @property
     def audience(self) -> str | None:

@@ -3,13 +3,14 @@
 import os
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
 
+from chalicelib import testmode
 from chalicelib.aws.accounts import DynamoAccounts
 from chalicelib.aws.catalog import DynamoCatalog
 from chalicelib.aws.directory import DynamoDirectory
@@ -59,6 +60,7 @@ class Parts:
     table: Table
     directory: DynamoDirectory
     orders: DynamoOrders
+    test_orders: DynamoOrders
     wallet: DynamoWallet
     catalog: DynamoCatalog
     vault: SecretsVault
@@ -102,8 +104,19 @@ def assemble(
     wallet, catalog = DynamoWallet(table), DynamoCatalog(table)
     vault = SecretsVault(secrets, settings, clock, Rotations(table))
     caller = Caller(DynamoPace(table), vault, sender, clock)
-    guesses, tokens = DynamoGuesses(table), DynamoTokens(table)
-    gateway = Gateway(directory, guesses, tokens, orders, DynamoRefills(table), wallet, catalog, caller, clock)
+    guesses, tokens, refills = DynamoGuesses(table), DynamoTokens(table), DynamoRefills(table)
+    gateway = Gateway(directory, guesses, tokens, directory, orders, refills, wallet, catalog, caller, clock)
+    # What is kept of test mode goes by itself, and nothing that it is wired to reaches a panel or a key.
+    passing = replace(table, kept=testmode.KEPT)
+    test_orders = DynamoOrders(passing)
+    trial = replace(
+        gateway,
+        providers=testmode.BuiltInProviders(),
+        orders=test_orders,
+        refills=DynamoRefills(passing),
+        catalog=testmode.BuiltInCatalog(),
+        caller=Caller(DynamoPace(table), testmode.BuiltInVault(), testmode.BuiltInPanel(clock), clock),
+    )
     accounts, batcher = DynamoAccounts(table), Batcher(caller, directory)
     following = Following(orders, accounts, Tracking(orders, batcher, clock), clock)
     settlement = Settlement(orders, accounts, batcher, clock)
@@ -113,12 +126,13 @@ def assemble(
         table=table,
         directory=directory,
         orders=orders,
+        test_orders=test_orders,
         wallet=wallet,
         catalog=catalog,
         vault=vault,
         sender=sender,
         caller=caller,
-        gateway=gateway,
+        gateway=replace(gateway, trial=trial),
         following=following,
         settlement=settlement,
     )

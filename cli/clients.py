@@ -26,6 +26,7 @@ def clients_command() -> None:
 @click.option("--actions", type=ACTIONS, default=(), help="The only actions it may use: balance,status.")
 @click.option("--providers", type=SLUGS, default=(), help="The only providers it may use.")
 @click.option("--expires", type=EXPIRY, help="When its key stops working: 90d.")
+@click.option("--test", is_flag=True, help="Make a key for the built-in test provider: nothing is bought.")
 @click.option("--allow-ip", type=NETWORK, multiple=True, help="A range it may call from; may be repeated.")
 @pass_console
 def create(  # noqa: PLR0913 - a client is made of these
@@ -38,8 +39,11 @@ def create(  # noqa: PLR0913 - a client is made of these
     providers: tuple[str, ...],
     expires: int | None,
     allow_ip: tuple[str, ...],
+    test: bool,
 ) -> None:
     """Make a client of a tenant, and print its key, which is shown only now."""
+    if test and providers:
+        raise click.UsageError("A test key knows the test provider only: leave out --providers.")
     _check_scope(console, tenant, providers)
     issued = console.registry.create_client(
         tenant,
@@ -48,6 +52,7 @@ def create(  # noqa: PLR0913 - a client is made of these
         providers=providers or None,
         networks=allow_ip,
         expires=None if expires is None else console.parts.clock.now() + expires * SECOND,
+        test=test,
     )
     _emit_key(console, issued, "Keep the key: it is stored nowhere and shown only now.")
 
@@ -77,7 +82,8 @@ def list_all(console: Console, tenant: str) -> None:
         for client in found
     ]
     headings = (
-        "client", "name", "actions", "providers", "addresses", "created", "expires", "last used", "revoked", "keys"
+        "client", "name", "test", "actions", "providers", "addresses", "created", "expires", "last used", "revoked",
+        "keys",
     )  # fmt: skip
     console.emit({"clients": [document(client) for client in found]}, str(Table(headings, rows)))
 
@@ -110,6 +116,7 @@ def document(client: Client) -> dict[str, Any]:
     return {
         "client": client.id,
         "name": client.name,
+        "test": client.test,
         "actions": None if scope.actions is None else sorted(scope.actions),
         "providers": None if scope.providers is None else sorted(scope.providers),
         "allow_ip": list(scope.networks),

@@ -233,7 +233,7 @@ SCENARIOS = (
     Scenario(
         "settle_refunds",
         "query query query query query query batch_get_item get_secret_value send transact_write_items update_item send"
-        " query query put_item query query query query query",
+        " query query put_item query query query query query query",
         buys(f"{NAME}-partial", 90),
         settle,
     ),
@@ -241,14 +241,15 @@ SCENARIOS = (
         "settle_binds",
         "query query query query query batch_get_item query get_secret_value send query batch_get_item query put_item"
         " query query query batch_get_item query query send query batch_get_item query"
-        " transact_write_items query query",
+        " transact_write_items query query query",
         unknown(lost),
         settle,
     ),
     Scenario(
         "settle_disproves",
         "query query query query query batch_get_item query get_secret_value send query batch_get_item query put_item"
-        " query query query batch_get_item query query send transact_write_items query query",
+        " query query query batch_get_item query query send transact_write_items query query"
+        " query",
         unknown(vanished, minutes=3),
         settle,
     ),
@@ -256,12 +257,12 @@ SCENARIOS = (
         "settle_confirms",
         "query query query query query batch_get_item query get_secret_value update_item send query batch_get_item"
         " query put_item query query query batch_get_item query query update_item send transact_write_items query"
-        " query",
+        " query query",
         unconfirmed,
         settle,
         slug="smmafrica",
     ),
-    Scenario("sweep", "query query batch_get_item update_item", orphaned, sweep),
+    Scenario("sweep", "query query batch_get_item query update_item", orphaned, sweep),
     Scenario(
         "resolve_place",
         "get_item get_item query batch_get_item query get_secret_value send transact_write_items get_item query",

@@ -25,7 +25,7 @@ class DynamoRefills:
             try:
                 self._table.write(write, until=until)
             except ConditionFailed as failure:
-                if failure.old == {**_item(refill), "pk": write.pk, "sk": write.sk}:
+                if failure.old is not None and failure.old.items() >= _item(refill).items():
                     return refill  # our own write, whose reply was lost
                 refill = replace(refill, id=random_id())
             else:

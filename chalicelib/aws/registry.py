@@ -46,7 +46,7 @@ class Full(PanelgateError):
 class Client:
     """A program of a tenant; times in epoch µs. ``keys`` are the ids of its keys that may work, never the keys.
 
-    ``used`` is when one of its keys was admitted last, None if none ever was.
+    ``used`` is when one of its keys was admitted last, None if none ever was. ``test``: its keys are for test mode.
     """
 
     id: str
@@ -58,6 +58,7 @@ class Client:
     revoked: bool = False
     keys: tuple[str, ...] = ()
     used: int | None = None
+    test: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +301,7 @@ class Registry:
         providers: Sequence[str] | None = None,
         networks: Sequence[str] = (),
         expires: int | None = None,
+        test: bool = False,
     ) -> IssuedKey:
         """Make a client of a tenant with a first key.
 
@@ -310,6 +312,7 @@ class Registry:
             providers: the providers that it may use; None for all of the tenant's.
             networks: the address ranges that it may call from, as CIDR; none for anywhere.
             expires: when its key stops working, in epoch µs.
+            test: whether its keys are for test mode (`testmode`).
 
         Raises:
             Missing: there is no such tenant.
@@ -329,10 +332,11 @@ class Registry:
             ),
             created=self._table.clock.now(),
             expires=expires,
+            test=test,
         )
         for _ in range(_TRIES):
             stored, now = self._tenant_item(tenant_id)["keys"], self._table.clock.now()
-            key, text = _new_key(tenant_id)
+            key, text = _new_key(tenant_id, test=test)
             client = replace(draft, keys=(key.id,))
             change = _KeyChange(
                 tenant_id, add={key.id: _stored_key(client, key)}, drop=_to_drop(stored, now, client_id)
@@ -359,7 +363,7 @@ class Registry:
                 raise Missing(f"the client {client_id} was revoked")
             if client.expires is not None and client.expires <= now:
                 raise Missing(f"the client {client_id} has expired: make another one")
-            key, text = _new_key(client.tenant)
+            key, text = _new_key(client.tenant, test=client.test)
             drop = _to_drop(stored, now, client_id, everything=not overlap)
             old = [key_id for key_id in client.keys if key_id in stored and key_id not in drop]
             renewed = replace(client, keys=(*old, key.id))
@@ -456,8 +460,8 @@ def _pace(value: Provider, bucket: Mapping[str, int]) -> Item:
     return {**settings, **bucket, "concurrency": value.concurrency, "inflight": {}}
 
 
-def _new_key(tenant_id: str) -> tuple[ClientKey, str]:
-    text = new_client_key(tenant_id)
+def _new_key(tenant_id: str, *, test: bool) -> tuple[ClientKey, str]:
+    text = new_client_key(tenant_id, test=test)
     key = parse_client_key(text)
     if key is None:
         raise ValueError(f"{tenant_id} cannot be the name of a tenant")
@@ -531,6 +535,7 @@ def _client_item(client: Client) -> Item:
         "expires": client.expires,
         "revoked": client.revoked,
         "keys": list(client.keys),
+        "test": client.test or None,
     }
 
 
@@ -545,4 +550,5 @@ def _client(item: Mapping[str, Any]) -> Client:
         revoked=item["revoked"],
         keys=tuple(item["keys"]),
         used=item.get("used"),
+        test=item.get("test", False),
     )

@@ -8,7 +8,7 @@ repetition harmless, so that it may be repeated until its deadline.
 import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,11 +108,15 @@ def _plain(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table. Times in epoch µs; every method raises ``StoreBusy`` when ``until`` passes without a decision."""
+    """One table. Times in epoch µs; every method raises ``StoreBusy`` when ``until`` passes without a decision.
+
+    ``kept``: what is put goes again after so many seconds, or soon after; None for what stays.
+    """
 
     client: "DynamoDBClient"
     name: str
     clock: Clock
+    kept: int | None = None
 
     def get(self, pk: str, sk: str) -> Item | None:
         """Return one item, read consistently."""
@@ -193,7 +197,7 @@ class Table:
         Raises:
             ConditionFailed: its condition did not hold.
         """
-        parts = {"TableName": self.name, **_parts(write)}
+        parts = {"TableName": self.name, **_parts(self._passing(write))}
         if write.update is not None:
             reply = self._call(self.client.update_item, until, ReturnValues="ALL_NEW", **parts)
             return decode(reply["Attributes"])
@@ -214,9 +218,14 @@ class Table:
         Raises:
             TransactionRefused: a condition did not hold; nothing was applied by this call.
         """
-        items = [{_kind(write): {"TableName": self.name, **_parts(write)}} for write in writes]
+        items = [{_kind(write): {"TableName": self.name, **_parts(self._passing(write))}} for write in writes]
         token = secrets.token_hex(16)
         self._call(self.client.transact_write_items, until, TransactItems=items, ClientRequestToken=token)
+
+    def _passing(self, write: Write) -> Write:
+        if self.kept is None or write.put is None:
+            return write
+        return replace(write, put={**write.put, "ttl": self.clock.now() // SECOND + self.kept})
 
     def put_many(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Put items without conditions: only for what may be written twice."""

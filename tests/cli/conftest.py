@@ -23,7 +23,7 @@ from tests.conftest import aws_client, table_schema
 
 STAGE = "local"
 AUDIT_LOG = f"/panelgate/{STAGE}/audit"
-CLIENT_KEY = re.compile(r"pg_live_[A-Za-z0-9_-]+")
+CLIENT_KEY = re.compile(r"pg_(?:live|test)_[A-Za-z0-9_-]+")
 
 
 @dataclass

@@ -40,6 +40,7 @@ def test_create_takes_every_option(shell: Shell, smosale: str, acme: str, stage:
     assert listed == {
         "client": created["client"],
         "name": "shop",
+        "test": False,
         "actions": ["balance", "status"],
         "providers": [smosale],
         "allow_ip": networks,

@@ -163,7 +163,8 @@ _SECURITY: Schema = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A client key, `pg_live_…`; with v3 also a browser token, `pgb_…`.",
+        "description": "A client key, `pg_live_…`, or `pg_test_…` for the built-in test provider; with v3 also a "
+        "browser token, `pgb_…`.",
     },
     "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
     "query": {"type": "apiKey", "in": "query", "name": "key"},
