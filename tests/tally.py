@@ -1,4 +1,4 @@
-"""What the fault matrix and the storm came to, in a few lines after the tests.
+"""What the fault matrix, the storm and the rotations under load came to, in a few lines after the tests.
 
 Each case records its verdicts, and a storm its report; they travel with the tests' reports, from the processes of
 ``pytest -n`` too.
@@ -14,6 +14,7 @@ from tests.stall import Verdict
 
 NAME = "fault matrix"
 STORM = "storm"
+ROTATION = "rotation under load"
 Record = tuple[int, int, int, int]
 """How many cases there are in all, and of one: orders bought twice, orders lost, micro-USD of difference."""
 
@@ -29,15 +30,17 @@ def summarize(terminalreporter: pytest.TerminalReporter) -> None:
     if records:
         terminalreporter.section(NAME)
         terminalreporter.write_line(line(records, failed=_failed(terminalreporter.stats)))
-    for told in _told(terminalreporter.stats):
-        terminalreporter.section(STORM)
-        terminalreporter.write_line(told)
+    for section in (STORM, ROTATION):
+        for number, told in enumerate(_told(terminalreporter.stats, section)):
+            if number == 0:
+                terminalreporter.section(section)
+            terminalreporter.write_line(told)
 
 
-def _told(stats: Mapping[str, list[Any]]) -> Iterator[str]:
+def _told(stats: Mapping[str, list[Any]], section: str) -> Iterator[str]:
     for outcome in ("passed", "failed"):
         for report in stats.get(outcome, []):
-            yield from (value for name, value in report.user_properties if name == STORM)
+            yield from (value for name, value in report.user_properties if name == section)
 
 
 def _collected(stats: Mapping[str, list[Any]]) -> Iterator[Record]:

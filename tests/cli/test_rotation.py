@@ -227,6 +227,8 @@ def test_another_key_does_not_push_an_unfinished_rotation_aside(world: World, op
     work.begin("pk-the-new-one-1", token=None, other_account=False)
     with pytest.raises(Failure, match="A rotation to another key is not finished"):
         operator.rotate("pk-the-new-one-2")
+    with pytest.raises(Failure, match="A rotation to another key is not finished"):
+        operator.work().begin("pk-the-new-one-2", token="2" * 32, other_account=False)
     operator.rotate("pk-the-new-one-1")
     operator.rotate("pk-the-new-one-2")
     assert current(world) == "pk-the-new-one-2"

@@ -166,6 +166,16 @@ def test_a_warm_container_finds_the_key_that_works_and_buys_once(world: World, w
     assert len(world.panel.requests) == asked + len(tried) + 1
 
 
+def test_a_warm_container_uses_a_rotated_key_within_60_s_though_the_old_one_works(world: World) -> None:
+    world.add()
+    store(world, SECOND_KEY, *DONE)
+    promote(world, SECOND_KEY)
+    world.panel.keys = {PROVIDER_KEY, value(SECOND_KEY)}
+    world.time.at += 60 * SECOND
+    world.add()
+    assert [fields["key"] for fields in world.panel.requests] == [PROVIDER_KEY, value(SECOND_KEY)]
+
+
 def test_a_cold_container_falls_back_on_the_previous_key(versions: World) -> None:
     versions.panel.keys = {PROVIDER_KEY}
     receipt = versions.add()
