@@ -21,10 +21,14 @@ define environment
 @rm -f $(1)/ready-*
 endef
 
-.PHONY: help setup run test test-faults check audit fix bench package clean lock test-aws
+BROWSER := chromium chromedriver
+# Whoever is not root asks for it.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
+
+.PHONY: help setup setup-browser run test test-faults check audit fix bench package clean lock test-aws
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install everything into .venv and .venv-emulator (does nothing when nothing changed)
 	@$(MAKE) --no-print-directory -j2 $(READY) $(EMULATOR_READY)
@@ -42,10 +46,19 @@ $(EMULATOR_READY):
 	@$(EMULATOR)/$(PIP) --requirement requirements-emulator.txt
 	@touch $@
 
+setup-browser: ## install Chromium and its driver, for the test of a page in a browser, where they are missing (apt)
+	@for name in $(BROWSER); do command -v "$$name" >/dev/null || { \
+		echo 'Setting up Chromium and its driver …'; \
+		$(SUDO) apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq --yes --no-install-recommends chromium chromium-driver; \
+		exit; \
+	}; done
+
 run: setup ## run the whole system on this machine, until Ctrl-C
 	@$(BIN)/panelgate local up
 
 test: setup check ## check, then every test, the deployed ones against a local system of their own
+	@$(MAKE) --no-print-directory setup-browser || echo 'No browser could be installed: its tests are left out.'
 	$(BIN)/pytest -n 2 -m 'not deployed'
 	$(BIN)/pytest -m deployed
 
