@@ -31,6 +31,7 @@ from tests.deployed.test_way import link
 pytestmark = pytest.mark.deployed
 DOCUMENT = document()
 PROVIDER = "smosale"
+PAGE = "https://shop.example.com"
 # Of each operation and mode, over all its actions: about a minute in all.
 EXAMPLES = 60
 FEW = 5
@@ -116,6 +117,8 @@ class Caller:
         """Put what exists into the place of what was made up, so that more than refusals is seen."""
         real = {
             "service": self.services[_kind(fields)],
+            "services": [self.services["Default"]],
+            "origin": PAGE,
             "link": link(),
             "quantity": QUANTITY,
             "comments": "\n".join("abcdefghij"),
@@ -140,7 +143,7 @@ def _kind(fields: Mapping[str, Any]) -> str:
 @pytest.fixture
 def caller(deployment: Deployment, panels: Callable[[str], SandboxPanel]) -> Iterator[Caller]:
     panels(PROVIDER).fill(1_000_000)
-    key = deployment.tenant(providers=frozenset({PROVIDER}))
+    key = deployment.tenant(providers=frozenset({PROVIDER}), origins=frozenset({PAGE}))
     rows = deployment.v3(key, action="services").json()
     services = {row["type"]: row["service"] for row in reversed(rows)}
     services["drip-feed"] = next(row["service"] for row in rows if row["type"] == "Default" and row["dripfeed"])
@@ -212,9 +215,8 @@ def test_the_documents_own_questions(caller: Caller, path: str, media_type: str,
 
 
 def test_a_preflight_is_granted_as_the_document_says(deployment: Deployment, caller: Caller) -> None:
-    origin = "https://shop.example.com"
-    deployment.tenant(origins=frozenset({origin}))
-    assert caller.ask(caller.operation("/v3", "options").Case(headers={"Origin": origin})).status_code == 204
+    deployment.tenant(origins=frozenset({PAGE}))
+    assert caller.ask(caller.operation("/v3", "options").Case(headers={"Origin": PAGE})).status_code == 204
 
 
 def test_questions_by_query(caller: Caller) -> None:
