@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 
 import click
 
-from chalicelib.commands import CancelCommand, RefillCommand
+from chalicelib import money
+from chalicelib.commands import CancelCommand, RefillCommand, TokenCommand
 from chalicelib.errors import PanelgateError
+from chalicelib.issuing import Issued
 from chalicelib.jobs import settle_orders, sweep_orders
 from chalicelib.wiring import Parts
 from sandbox.faults import ActiveFault
@@ -140,6 +142,17 @@ def guarded(stall: Stall) -> None:
     registry.set_tenant(tenant)
 
 
+def by_page(stall: Stall) -> None:
+    """Let a page buy, with a token that has room for two orders."""
+    known(stall)
+    limit = money.amount(2 * stall.orders()[0].charge)
+    asked = TokenCommand.read({"actions": ["add"], "ttl": 3600, "max_charge": limit})
+    issued = stall.request(stall.parts, asked)
+    assert isinstance(issued, Issued)
+    stall.market.key = issued.token
+    stall.pass_time(SECOND)
+
+
 def unknown(fault: Fault, *, minutes: int = 1) -> Callable[[Stall], None]:
     """Return a scene in which what became of an order has not been known for so many minutes."""
 
@@ -205,6 +218,13 @@ SCENARIOS = (
         "add_guarded",
         "update_item query get_item transact_write_items get_secret_value send transact_write_items",
         guarded,
+        add,
+        is_asked_again=True,
+    ),
+    Scenario(
+        "add_by_page",
+        "get_item update_item query get_item transact_write_items get_secret_value send transact_write_items",
+        by_page,
         add,
         is_asked_again=True,
     ),

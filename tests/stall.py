@@ -30,7 +30,7 @@ from sandbox.orders import Order as Sold
 from sandbox.panel import Panel
 from tests.faults import Killed, Wire
 from tests.market import Market
-from tests.world import LINK, SECOND, MovableClock, days
+from tests.world import LINK, SECOND, MovableClock, allowances, days
 
 CREDIT = 1000 * SECOND
 MINUTE = 60 * SECOND
@@ -150,7 +150,7 @@ class Stall:
 
     def session(self, parts: Parts) -> Session:
         deadline = Deadline(parts.clock.now() + 25 * SECOND)
-        session = parts.gateway.admit(Credentials(self.market.key), deadline)
+        session = parts.gateway.admit(Credentials(self.market.key, for_pages=True), deadline)
         if not isinstance(session, Session):
             raise session.refusal
         return session
@@ -275,6 +275,9 @@ class Stall:
         counted, due = days(self.parts, "acme")
         if counted != due:
             verdict.wrong.append(f"its days counted {counted}, and its orders cost {due}")
+        counted, due = allowances(self.parts, "acme")
+        if counted != due:
+            verdict.wrong.append(f"its tokens counted {counted}, and their orders cost {due}")
         if at_rest:  # every end was seen
             paid = sum(money.micros(one.charge - one.refunded) for o in placed for one in sold.get(self.name(o), []))
             verdict.difference += abs(paid - spent)

@@ -27,6 +27,7 @@ START = 1_800_000_000_000_000
 SECOND = 1_000_000
 PROVIDER_KEY = "pk-4f9c2a7711d0e6b8"
 LINK = "https://instagram.com/example"
+NOT_BOUGHT = (OrderState.REJECTED, OrderState.NOT_PLACED)
 
 
 @dataclass
@@ -207,8 +208,21 @@ def days(parts: Parts, tenant: str) -> tuple[dict[str, int], dict[str, int]]:
     counted = {item["sk"].removeprefix("SPEND#"): item["spent"] for item in items}
     due = dict.fromkeys(counted, 0)
     for order in parts.orders.page(tenant):
-        if order.budget is not None and order.state not in (OrderState.REJECTED, OrderState.NOT_PLACED):
+        if order.budget is not None and order.state not in NOT_BOUGHT:
             due[order.budget.day] += order.charge
+    return counted, due
+
+
+def allowances(parts: Parts, tenant: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Return what a tenant's tokens have counted, and what their orders cost; what has expired counts no more."""
+    now = parts.clock.now()
+    counted = {
+        item["id"]: item["spent"] for item in parts.table.query(f"T#{tenant}", "TOKEN#") if item["expires"] > now
+    }
+    due = dict.fromkeys(counted, 0)
+    for order in parts.orders.page(tenant):
+        if order.allowance is not None and order.allowance.token in due and order.state not in NOT_BOUGHT:
+            due[order.allowance.token] += order.charge
     return counted, due
 
 
