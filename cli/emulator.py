@@ -7,20 +7,22 @@ environment (`LocalSystem` sets them). What it adds:
 * replies over Lambda's limit fail, requests over API Gateway's or Lambda's limit get 413;
 * API Gateway gives up after 29 s, and shows nobody the text of a function's error;
 * gateway responses and binary media types of an API's definition are applied;
-* a version of a secret is never changed, a label is at one version, and a secret's first version is its current one.
+* a version of a secret is never changed, a label is at one version, and a secret's first version is its current one;
+* policies may say with which partitions of a table something may be done (`dynamodb:LeadingKeys`).
 """
 
 import asyncio
 import contextlib
 import json
+import re
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ministack import app
-from ministack.core import lambda_runtime
+from ministack.core import iam_actions, lambda_runtime
 from ministack.core.lambda_runtime import Worker
-from ministack.services import apigateway_v1, secretsmanager
+from ministack.services import apigateway_v1, dynamodb, secretsmanager
 
 if TYPE_CHECKING:
     import subprocess
@@ -211,6 +213,64 @@ def keep_versions() -> None:
     secretsmanager._put_secret_value = put_once  # noqa: SLF001
 
 
+def tell_leading_keys() -> None:
+    """Tell IAM which partitions a call to DynamoDB is for; MiniStack leaves this condition key unset.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html: it is set by what names
+    items (a Scan does not), and many-valued. AWS does not say whether a write of a transaction is judged by its own
+    partition or by those of all writes. Here they are all told with each: a policy that allows this allows both.
+    """
+    tell = iam_actions.dynamodb_service_context
+
+    def tell_all(body: bytes) -> dict[str, Any]:
+        context: dict[str, Any] = tell(body)
+        if context:  # of what is no JSON object nothing is told
+            keys = sorted(set(_leading_keys(json.loads(body))))
+            context |= {"dynamodb:LeadingKeys": keys} if keys else {}
+        return context
+
+    iam_actions.dynamodb_service_context = tell_all
+
+
+def _leading_keys(request: dict[str, Any]) -> Iterator[str]:
+    """Yield the partition keys that a request names."""
+    for table, named in _named_items(request):
+        yield from _key_value(named, _partition_key(table))
+    if "TableName" in request:
+        partition_key = _partition_key(request["TableName"], request.get("IndexName"))
+        names = request.get("ExpressionAttributeNames", {})
+        condition = request.get("KeyConditionExpression", "")
+        for name, value in re.findall(r"([#\w]+)\s*=\s*(:\w+)", condition):
+            if names.get(name, name) == partition_key:
+                yield from _key_value(request["ExpressionAttributeValues"], value)
+        for value in request.get("KeyConditions", {}).get(partition_key, {}).get("AttributeValueList", []):
+            yield from value.values()
+
+
+def _named_items(request: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the tables, and the keys or the items there, that a request is for."""
+    writes = [request, *(write for item in request.get("TransactItems", []) for write in item.values())]
+    yield from (
+        (write["TableName"], write.get("Key") or write["Item"]) for write in writes if {"Key", "Item"} & set(write)
+    )
+    for table, asked in request.get("RequestItems", {}).items():
+        if isinstance(asked, dict):
+            yield from ((table, key) for key in asked["Keys"])
+        else:
+            yield from ((table, one.get("Item") or one["Key"]) for row in asked for one in row.values())
+
+
+def _partition_key(table: str, index: str | None = None) -> str:
+    known = dynamodb._tables.get(table.rpartition("table/")[2]) or {}  # noqa: SLF001
+    indexes = known.get("GlobalSecondaryIndexes", [])
+    schemas = [one["KeySchema"] for one in indexes if one["IndexName"] == index] or [known.get("KeySchema", [])]
+    return next((str(key["AttributeName"]) for key in schemas[0] if key["KeyType"] == "HASH"), "")
+
+
+def _key_value(attributes: dict[str, Any], name: str) -> list[str]:
+    return [str(value) for value in attributes.get(name, {}).values()]
+
+
 def main() -> None:
     """Run until SIGTERM or SIGINT; then save the state and leave no worker behind."""
     freeze_between_invocations()
@@ -219,6 +279,7 @@ def main() -> None:
     render_bad_gateway()
     import_extensions()
     keep_versions()
+    tell_leading_keys()
     try:
         app.main()
     finally:

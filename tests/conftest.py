@@ -1,5 +1,6 @@
 """What all tests share: an emulated AWS in a process of its own, and a stage in it that belongs to one test."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -46,7 +47,14 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the URL of an empty emulated AWS that ends with the tests."""
-    port, folder = free_port(), tmp_path_factory.mktemp("emulator")
+    with emulated_aws(tmp_path_factory.mktemp("emulator")) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def emulated_aws(folder: Path, **settings: str) -> Iterator[str]:
+    """Yield the URL of an emulated AWS with further settings, which has its files in a folder."""
+    port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -56,6 +64,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "DOCKER_HOST": "tcp://127.0.0.1:1",
+        **settings,
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - both files are ours

@@ -1,4 +1,7 @@
-"""Each Lambda's role allows what the Lambda does and nothing else, with IAM checked by the emulator."""
+"""The policies reached the roles, and the deployed Lambdas can work under them.
+
+What each of them allows is shown in `tests/aws/test_policies.py`.
+"""
 
 from typing import Any
 
@@ -47,6 +50,8 @@ def test_nobody_scans_deletes_the_table_or_reads_other_secrets(deployment: Deplo
     assert _denied(dynamodb.scan, TableName="panelgate-local")
     assert _denied(dynamodb.delete_table, TableName="panelgate-local")
     assert _denied(dynamodb.get_item, TableName="panelgate-other", Key=KEY)
+    for partition in ("AUDIT", "TENANTS"):
+        assert _denied(dynamodb.get_item, TableName="panelgate-local", Key={**KEY, "pk": {"S": partition}})
     assert _denied(secrets_manager.get_secret_value, SecretId="somebody/elses")
     assert _denied(secrets_manager.put_secret_value, SecretId="panelgate/local/providers/smosale", SecretString="x")
     assert _denied(secrets_manager.delete_secret, SecretId="panelgate/local/providers/smosale")
