@@ -18,9 +18,12 @@ from chalicelib.ports import SECOND, Accounts, Charged, Clock, Mark, Orders
 from chalicelib.tracking import Tracking
 
 # So many open orders of one provider are looked at in one run; where each takes a call, so many.
-_AT_ONCE, _AT_ONCE_SINGLY = 2_000, 20
+MOST_OPEN, _AT_ONCE_SINGLY = 2_000, 20
 # Where no mark needs them all: a call a minute less is one more that a tenant need not wait for.
 _FEW = 5
+# An account is not marked beside more unsettled orders than this: with as many open ones as are looked at, a mark with
+# the longest names is still below the 400 KB of an item. So many are unsettled only while a panel loses its replies.
+MOST_UNSETTLED = 4_000
 _MINUTE = 60 * SECOND
 # A live order is looked at again after a tenth of its age, within these bounds, in µs.
 _SOONEST, _LATEST = _MINUTE, 60 * _MINUTE
@@ -99,7 +102,11 @@ class Following:
             return
         if not isinstance(balance, Balance):
             return
-        unsettled = frozenset(name(order) for order in self.orders.unsettled(provider.account))
+        unsettled = frozenset(map(name, islice(self.orders.unsettled(provider.account), MOST_UNSETTLED + 1)))
+        if len(unsettled) > MOST_UNSETTLED:
+            facts = {"provider": provider.slug, "cause": f"more than {MOST_UNSETTLED} orders are not settled"}
+            logger.warning("account not marked", extra={"facts": facts})
+            return
         charges = {
             order.provider_order: Charged(order.tenant, order.id, charged(order))
             for order in live
@@ -122,5 +129,5 @@ def _most(provider: Provider, accounts: int) -> int:
     except Unavailable:
         return 0
     if takes_many:
-        return _AT_ONCE
+        return MOST_OPEN
     return _AT_ONCE_SINGLY if provider.exclusive_key else max(1, _FEW // accounts)

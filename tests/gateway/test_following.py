@@ -1,6 +1,7 @@
 """Open orders are followed though nobody asks: refunds, reopened orders, subscriptions, and marks of the account."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 
 from chalicelib import money
 from chalicelib.aws.accounts import KEPT
+from chalicelib.following import MOST_OPEN, MOST_UNSETTLED
 from chalicelib.jobs import settle_orders
 from chalicelib.model import FINAL, RECHECKS, REOPENS, Account, Order, OrderState, OrderStatus, Source, may_follow
-from chalicelib.ports import Mark
+from chalicelib.ports import Charged, Mark, Orders
 from sandbox.faults import ActiveFault
 from sandbox.orders import Stage
 from tests.market import Market
@@ -264,6 +266,40 @@ def test_a_balance_that_cannot_be_read_is_no_mark_and_no_harm(market: Market) ->
     shop.wait(2)
     assert marks(market, "smosale") == []
     assert settle_orders(market.parts)["failed"] == 0
+
+
+@dataclass(frozen=True)
+class Flood:
+    """The orders of an account, so many of which are not settled."""
+
+    orders: Orders
+    lost: Order
+    count: int
+
+    def unsettled(self, _account: Account) -> Iterator[Order]:
+        return (replace(self.lost, id=number) for number in range(self.count))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.orders, name)
+
+
+@pytest.mark.parametrize(("count", "marked"), [(MOST_UNSETTLED, True), (MOST_UNSETTLED + 1, False)])
+def test_an_account_is_not_marked_in_more_than_an_item_holds(market: Market, count: int, *, marked: bool) -> None:
+    shop = Shop.of(market, "smosale")
+    lost = shop.buy("smosale", lost="before")
+    orders: Any = Flood(market.parts.orders, lost, count)
+    provider = market.registry.provider("smosale")
+    replace(market.parts.following, orders=orders).run(provider, end=market.time.at + 50 * SECOND)
+    assert [len(mark.unsettled) for mark in marks(market, "smosale")] == [count] * marked
+
+
+def test_the_longest_mark_can_be_kept(market: Market) -> None:
+    longest = "t" * 32
+    charges = {2**31 + n: Charged(longest, 10**9 + n, Decimal("12345.678901")) for n in range(MOST_OPEN)}
+    unsettled = frozenset((longest, 10**9 + n) for n in range(MOST_UNSETTLED))
+    mark = Mark(at=1, balance=Decimal(1), top=0, top_after=0, charges=charges, unsettled=unsettled)
+    market.parts.following.accounts.add(Account("smosale"), mark, until=UNTIL)
+    assert marks(market, "smosale") == [mark]
 
 
 def test_old_marks_go_a_few_at_a_time(market: Market) -> None:
