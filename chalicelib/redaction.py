@@ -13,7 +13,7 @@ import html
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from urllib.parse import quote, quote_plus
 
@@ -31,6 +31,21 @@ _SHAPES = re.compile(
 # A key may be made of words (`my-provider-key-1`); those alone are no piece of it, for they stand everywhere.
 _WORDS = re.compile(r"[a-z_-]+|[A-Z][a-z]+|[0-9]+")
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
+# Without one of these a text has no such shape; they are found much sooner.
+_SIGNS = ("pg_live_", "pg_test_", "pgb_", "key=", "token=", "bearer", "@")
+# A run of escapes: any letter may be written as one, in JSON, in a URL and in HTML.
+_ESCAPED = re.compile(
+    r"""(?:\\u[0-9A-Fa-f]{4})+|(?:%[0-9A-Fa-f]{2})+|\\["'/\\]"""
+    r"""|(?:&(?:\#[0-9]{1,7}|\#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});)+"""
+)
+_LAYERS = 4  # JSON in JSON, of HTML that was URL-encoded before
+# A text of more escapes is withheld whole: undoing them would take longer than a caller waits.
+MAX_ESCAPES = 1_000_000
+# Of each _STRIDE places in a text one is looked at; whatever is as long as a piece has _GRAM letters at one of them.
+_STRIDE = 4
+_GRAM = PIECE - _STRIDE + 1
+
+Span = tuple[int, int]
 
 
 class Guard:
@@ -40,7 +55,8 @@ class Guard:
         """Know none."""
         self._lock = threading.Lock()
         self._spellings: dict[str, tuple[str, ...]] = {}
-        self._pieces: set[str] = set()
+        self._pieces: frozenset[str] = frozenset()  # words too
+        self._grams: frozenset[str] = frozenset()
 
     def learn(self, secret: str) -> None:
         """Know a provider key from now on; one of fewer than ``PIECE`` characters is not kept."""
@@ -48,39 +64,54 @@ class Guard:
             return
         with self._lock:
             forms = _forms(secret)
-            pieces = {form[start : start + PIECE] for form in forms for start in _starts(form)}
-            self._pieces |= {piece for piece in pieces if not _WORDS.fullmatch(piece)}
+            pieces = {form[start : start + PIECE] for form in forms for start in range(len(form) - PIECE + 1)}
+            self._grams |= {piece[start : start + _GRAM] for piece in pieces for start in range(_STRIDE)}
+            self._pieces |= pieces
             self._spellings[secret] = forms
 
     def redact(self, text: str) -> str:
-        """Return a text without any piece of a known key, in any known spelling, and without what looks like a key."""
-        return _SHAPES.sub(REDACTED, self._without_pieces(self.redact_whole(text)))
+        """Return a text without any piece of a known key, in any spelling, and without what looks like a key."""
+        text = self._without(text, self._wholes_and_runs)
+        lower = text.lower()
+        return _SHAPES.sub(REDACTED, text) if any(sign in lower for sign in _SIGNS) else text
 
     def redact_whole(self, text: str) -> str:
-        """Return a text without the known keys, in any known spelling."""
-        for form in self._known():
-            text = text.replace(form, REDACTED)
-        return text
+        """Return a text without the known keys, in any spelling."""
+        return self._without(text, self._wholes)
 
     def redact_body(self, body: bytes) -> bytes:
         """Return a reply's body without the known keys; see ``redact_whole``."""
-        for form in self._known():
-            body = body.replace(form.encode(), REDACTED.encode())
-        return body
+        text = body.decode("latin-1")
+        redacted = self.redact_whole(text)
+        return body if redacted is text else redacted.encode("latin-1")
 
-    def _known(self) -> Iterator[str]:
-        return chain.from_iterable(tuple(self._spellings.values()))
+    def _without(self, text: str, find: Callable[[str], list[Span]]) -> str:
+        """Return a text without what ``find`` finds in it, or in what its escapes mean."""
+        if len(text) < PIECE or not self._spellings:
+            return text
+        if sum(map(text.count, "\\%&")) > MAX_ESCAPES:
+            return REDACTED
+        return _cut(text, _found(text, find, _LAYERS))
 
-    def _without_pieces(self, text: str) -> str:
-        """Return a text without the runs of letters in which each ``PIECE`` of them are a piece of a key."""
-        kept: list[str] = []
-        end = 0  # of the last run
-        for start in _starts(text):
-            if text[start : start + PIECE] in self._pieces:
-                if start > end or not kept:
-                    kept += (text[end:start], REDACTED)
-                end = start + PIECE
-        return "".join((*kept, text[end:]))
+    def _wholes(self, text: str) -> list[Span]:
+        """Return where known keys stand in a text."""
+        forms = chain.from_iterable(tuple(self._spellings.values()))
+        return [span for form in forms if form in text for span in _occurrences(text, form)]
+
+    def _wholes_and_runs(self, text: str) -> list[Span]:
+        """Return where known keys stand in a text, or runs of letters in which each ``PIECE`` are a piece of a key."""
+        starts = self._starts(text)
+        if not starts:
+            return []
+        runs = [(start, start + PIECE) for start in starts if not _WORDS.fullmatch(text, start, start + PIECE)]
+        return runs + self._wholes(text)
+
+    def _starts(self, text: str) -> list[int]:
+        """Return where pieces of keys begin in a text, be they words or not; without one there is no key either."""
+        grams, pieces = self._grams, self._pieces
+        near = [place for place in range(0, len(text) - _GRAM + 1, _STRIDE) if text[place : place + _GRAM] in grams]
+        starts = (start for place in near for start in range(max(0, place - _STRIDE + 1), place + 1))
+        return [start for start in starts if text[start : start + PIECE] in pieces]
 
 
 _guard = Guard()
@@ -100,15 +131,85 @@ def redact_all(value: object, text: Callable[[str], str] = redact) -> object:
             return text(str(value))
 
 
-def _starts(text: str) -> range:
-    return range(len(text) - PIECE + 1)
+def _found(text: str, find: Callable[[str], list[Span]], layers: int) -> list[Span]:
+    found = find(text)
+    if layers and ("\\" in text or "%" in text or "&" in text):
+        meant = _ESCAPED.sub(_meaning, text)
+        if meant != text:
+            found += _sources(text, _found(meant, find, layers - 1))
+    return found
+
+
+def _meaning(escaped: re.Match[str]) -> str:
+    """Return what a run of escapes means; beyond ASCII it need not be exact, for keys have no more."""
+    text = escaped[0]
+    if text[0] == "%":
+        return bytes.fromhex(text.replace("%", "")).decode("latin-1")
+    if text[0] == "&":
+        return html.unescape(text)
+    if text[1] == "u":
+        return bytes.fromhex(text.replace(r"\u", "")).decode("utf-16-be", "surrogatepass")
+    return text[1]
+
+
+def _occurrences(text: str, part: str) -> Iterator[Span]:
+    start = text.find(part)
+    while start >= 0:
+        end = start + len(part)
+        yield start, end
+        start = text.find(part, end)
+
+
+def _sources(text: str, spans: list[Span]) -> list[Span]:
+    """Return the places in ``text`` of what stands at ``spans`` once its escapes are undone."""
+    merged = _merged(spans)
+    letters = (place for start, end in merged for place in (start, end - 1))
+    sources = list(_letters(text, letters)) if merged else []
+    return [(first[0], last[1]) for first, last in zip(sources[::2], sources[1::2], strict=True)]
+
+
+def _letters(text: str, places: Iterable[int]) -> Iterator[Span]:
+    """Yield where in ``text`` some letters stand, counted upwards with its escapes undone; a run of those is one."""
+    runs = _ESCAPED.finditer(text)
+    run = next(runs, None)
+    longer = 0  # by so much is the text longer up to here than what it means
+    for place in places:
+        while run is not None and (after := run.start() - longer + len(_meaning(run))) <= place:
+            longer = run.end() - after
+            run = next(runs, None)
+        if run is not None and run.start() - longer <= place:
+            yield run.span()
+        else:
+            yield place + longer, place + longer + 1
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    """Return spans in order, those that touch as one."""
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _cut(text: str, spans: list[Span]) -> str:
+    if not spans:
+        return text
+    edges = [0, *chain.from_iterable(_merged(spans)), len(text)]
+    return REDACTED.join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
 
 
 def _forms(key: str) -> tuple[str, ...]:
     """Return the spellings in which a key may be repeated, the longest first."""
     in_json, in_url = json.dumps(key)[1:-1], quote(key, safe="")
+    undone = key
+    for _ in range(_LAYERS):
+        undone = _ESCAPED.sub(_meaning, undone)
     forms = {
         key,
+        undone,  # a key may itself look like something escaped
         in_url,
         _ESCAPE.sub(lambda escape: escape[0].lower(), in_url),
         quote(key),

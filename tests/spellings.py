@@ -31,6 +31,19 @@ SPELLED: Mapping[str, Callable[[str], str]] = MappingProxyType(
     }
 )
 
+# Each letter of a key may be escaped, so that eight letters of these spellings are less than eight of the key.
+ESCAPED: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "URL, each letter": lambda key: "".join(f"%{ord(letter):02X}" for letter in key),
+        "URL in URL": lambda key: quote(quote(key, safe=""), safe=""),
+        "JSON, each letter": lambda key: "".join(f"\\u{ord(letter):04x}" for letter in key),
+        "JSON, a letter": lambda key: f"\\u{ord(key[0]):04X}" + json.dumps(key[1:])[1:-1],
+        "HTML by numbers": lambda key: "".join(f"&#{ord(letter)};" for letter in key),
+        "HTML by hex": lambda key: "".join(f"&#x{ord(letter):x};" for letter in key),
+        "HTML in JSON": lambda key: json.dumps(html.escape(key))[1:-1],
+    }
+)
+
 
 def pieces(text: str) -> set[str]:
     """Return the pieces of a text, but those that are words or numbers."""

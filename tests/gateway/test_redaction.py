@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from chalicelib import log
 from chalicelib.keys import ProviderKey, new_client_key
-from chalicelib.redaction import PIECE, REDACTED, Guard, redact, redact_all, redact_body, redact_whole
+from chalicelib.redaction import MAX_ESCAPES, PIECE, REDACTED, Guard, redact, redact_all, redact_body, redact_whole
 from tests.api.http import v3
-from tests.spellings import SPELLED, pieces
+from tests.spellings import ESCAPED, SPELLED, pieces
 from tests.world import World, says
 
 # A key that every encoding changes, and that occurs nowhere else.
@@ -45,6 +45,55 @@ def test_a_key_is_taken_out_in_every_spelling(spelling: str, key: str) -> None:
         assert cleaned.startswith("Wrong: ")
         # Base64 wraps what stands around a key: of that, letters may be left, and of the key less than one.
         assert not pieces(spelled) & pieces(cleaned)
+
+
+@pytest.mark.parametrize("key", [KEY, PLAIN])
+@pytest.mark.parametrize("spelling", ESCAPED)
+def test_a_key_is_taken_out_whichever_letters_are_escaped(spelling: str, key: str) -> None:
+    spell = ESCAPED[spelling]
+    for text in (f"Wrong: {spell(key)}.", json.dumps({"error": f"Wrong: {spell(key)}.", "order": 5})):
+        expected = text.replace(json.dumps(spell(key))[1:-1], REDACTED).replace(spell(key), REDACTED)
+        assert redact(text) == redact_whole(text) == redact_body(text.encode()).decode() == expected
+    for start in range(len(key) - PIECE + 1):
+        piece = key[start : start + PIECE]
+        if pieces(piece):
+            assert redact(f"begins with {spell(piece)}… and ends") == f"begins with {REDACTED}… and ends"
+
+
+@pytest.mark.parametrize(
+    "key", ["ab%41cd1efgh", "ab&amp;cd1efgh", "ab\\u0041cd1efgh", "ab\\\\cd1efgh", "%25252541x1yz"]
+)
+def test_a_key_that_looks_escaped(key: str) -> None:
+    guard = Guard()
+    guard.learn(key)
+    for spell in (*SPELLED.values(), *ESCAPED.values()):
+        assert REDACTED in guard.redact_whole(spell(key))
+    assert REDACTED in guard.redact_whole(f"{key[0]}\\u{ord(key[1]):04x}{key[2:]}")
+
+
+def test_json_stays_json_and_tells_the_rest() -> None:
+    for spell in (*SPELLED.values(), *ESCAPED.values()):
+        reply = json.dumps({"order": 5, "error": f'Wrong "key": {spell(KEY)}!', "next": [1, "\\", "é"]})
+        read = json.loads(redact_body(reply.encode()))
+        assert (read["order"], read["next"]) == (5, [1, "\\", "é"])
+        assert read["error"].startswith('Wrong "key": ')
+        assert REDACTED in read["error"]
+
+
+def test_a_bomb_of_escapes_is_withheld() -> None:
+    for escape in ("%41", "\\u0041", "&#65;", "\\/"):
+        assert redact_body(escape.encode() * (MAX_ESCAPES + 1)) == REDACTED.encode()
+
+
+def test_what_is_escaped_and_no_key_stays_as_it_is() -> None:
+    for text in (
+        "https://a.b/c?d=%20%41&amp;e",
+        '{"a":"\\u00e9\\/"}',
+        "100 % \\ & %zz \\u12 &#; é \\ud83d",
+        "%5Cu0041",
+    ):
+        assert redact(text) is text
+        assert redact_body(text.encode()) == text.encode()
 
 
 @pytest.mark.parametrize("spelling", SPELLED)
