@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+import yaml
 
 from chalicelib.aws.guesses import BURST, INTERVAL
 from chalicelib.keys import ClientKey, new_client_key, parse_client_key
 from tests.api.http import Answered, v2, v3
+from tests.conftest import ROOT
 from tests.world import SECOND, World
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -208,6 +210,9 @@ def test_what_is_kept_of_an_address_is_small_holds_no_digest_and_goes(world: Wor
     assert item is not None
     assert len(item["tried"]) == BURST
     assert {len(mark) for mark in item["tried"]} == {8}
+    template = yaml.safe_load((ROOT / "infra/data.yaml").read_text())
+    specification = template["Resources"]["Table"]["Properties"]["TimeToLiveSpecification"]
+    assert specification == {"AttributeName": "ttl", "Enabled": True}
     full_again = item["tat"] // SECOND
     assert full_again < item["ttl"] <= full_again + 3600
 
