@@ -25,6 +25,7 @@ from chalicelib.commands import COMMANDS
 from chalicelib.keys import _checksum, parse_client_key
 from chalicelib.model import OrderState, Tenant
 from chalicelib.panels.dialect import Reply
+from chalicelib.testmode import Offer
 from sandbox.faults import ActiveFault
 from sandbox.orders import Stage
 from tests.api.http import Answered, v2, v3
@@ -33,8 +34,11 @@ from tests.market import Market
 from tests.world import LINK, SECOND, PretendPanel, World
 
 PANEL, OTHER_PANEL = "smosale", "smmrich"
+TEST_SERVICE = 1000 * Offer.DELIVERED
 KEY_OF_ACME, KEY_OF_NOBODY = "key-of-acme", "key-of-none"
 THINGS = {
+    "with its own key",
+    "a test's",
     "completed",
     "refill",
     "subscription",
@@ -64,6 +68,8 @@ class Neighbours:
     birch: str
     birch_page: str
     acme_page: str
+    birch_test: str
+    acme_test: str
     things: dict[str, int] = field(default_factory=dict)
     calls: Iterator[int] = field(default_factory=itertools.count)
 
@@ -90,6 +96,11 @@ class Neighbours:
         """Call v3 with a browser token of ``birch``, for a customer who is called as one of ``acme``'s is."""
         return self.v3(fields, self.birch_page)
 
+    def test(self, fields: Mapping[str, Any], /) -> Answered:
+        """Call v3 with a key of ``birch`` for test mode."""
+        service = {"service": TEST_SERVICE} if "service" in fields else {}
+        return self.v3({**fields, **service}, self.birch_test)
+
     def _address(self) -> str:
         """Return where a call comes from: each from elsewhere, for whoever guesses is slowed down by address."""
         return f"198.51.{next(self.calls) // 250}.{next(self.calls) % 250}"
@@ -105,7 +116,9 @@ class Neighbours:
         table = self.market.parts.table
         pages = table.client.get_paginator("scan").paginate(TableName=table.name, ConsistentRead=True)
         items = (item for page in pages for item in page["Items"])
-        return sorted(str(item) for item in items if not item["pk"]["S"].startswith(("T#birch", "ADDRESS#")))
+        return sorted(
+            str(item) for item in items if not item["pk"]["S"].startswith(("T#birch", "T#test:birch", "ADDRESS#"))
+        )
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
@@ -145,7 +158,8 @@ def here(stage_name: str, dynamodb: Any, secrets_manager: Any) -> Iterator[Neigh
     market = Market.new(stage_name, dynamodb, secrets_manager, slugs=(PANEL, OTHER_PANEL))
     birch = Tenant(id="birch", interval=1, burst=1000, providers=frozenset({PANEL}))
     key = market.add_tenant(birch)
-    neighbours = Neighbours(market, key, _token(market, key), _token(market, market.key))
+    birch_test, acme_test = (market.registry.create_client(name, test=True).key for name in ("birch", "acme"))
+    neighbours = Neighbours(market, key, _token(market, key), _token(market, market.key), birch_test, acme_test)
     _furnish(neighbours)
     yield neighbours
     dynamodb.delete_table(TableName=f"panelgate-{stage_name}")
@@ -174,6 +188,10 @@ def _furnish(here: Neighbours) -> None:
     things["live"] = buy("live")
     market.panel(PANEL).faults.append(ActiveFault(fault="empty", action="add", count=1))
     things["unknown"] = buy("unknown")
+    own = 1000 + market.registry.provider(OTHER_PANEL).number
+    market.give_own_key(OTHER_PANEL)
+    things["with its own key"] = buy("own", service=own)
+    things["a test's"] = here.v3({**here.order, "service": TEST_SERVICE}, here.acme_test).json["order"]
     things["a customer's"] = here.v3({**here.order, "link": f"{LINK}/ann"}, here.acme_page).json["order"]
     record, unknown = (market.parts.orders.get("acme", things[name]) for name in ("live", "unknown"))
     assert record is not None
@@ -191,7 +209,7 @@ def test_the_matrix_is_whole(here: Neighbours) -> None:
     assert set(COMMANDS) == BY_ID.keys() | WITHOUT_IDS
 
 
-@pytest.mark.parametrize("way", ["v2", "v3", "page"])
+@pytest.mark.parametrize("way", ["v2", "v3", "page", "test"])
 def test_another_tenants_id_is_one_that_nobody_has(here: Neighbours, way: str) -> None:
     face: Callable[..., Answered] = getattr(here, way)
     own = (here.v3 if way == "v2" else face)(here.order).json["order"]
@@ -217,14 +235,15 @@ def test_the_owner_has_all_of_it_meanwhile(here: Neighbours) -> None:
     """If nobody found anything, the matrix would prove nothing."""
     for thing, number in here.things.items():
         field_name, action = ("refill", "refill_status") if thing == "refill" else ("order", "status")
-        answer = here.v3({"action": action, field_name: number}, here.market.key)
+        key = here.acme_test if thing == "a test's" else here.market.key
+        answer = here.v3({"action": action, field_name: number}, key)
         assert answer.status == (404 if thing == "provider's number" else 200), thing
 
 
 # -- lists -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["v3", "page"])
+@pytest.mark.parametrize("way", ["v3", "page", "test"])
 def test_a_list_of_orders_and_its_cursors_are_the_callers_own(here: Neighbours, way: str) -> None:
     face: Callable[..., Answered] = getattr(here, way)
     mine = {face(here.order).json["order"]}
@@ -251,7 +270,7 @@ def test_a_list_of_orders_and_its_cursors_are_the_callers_own(here: Neighbours, 
 
             page = here.same(after, int(order), nobodys(int(order)))
             assert {row["order"] for row in page.json["orders"]} <= mine
-    assert len(cursors) == len(here.things) - 2  # without the refill and the number at the panel
+    assert len(cursors) == len(here.things) - 3  # without the refill, the number at the panel and the test's
 
 
 def test_what_one_tenant_may_not_order_does_not_exist_for_it(here: Neighbours) -> None:

@@ -20,6 +20,7 @@ from chalicelib.aws.rotations import Rotation, Rotations, Step
 from chalicelib.jobs import settle_orders, sync_catalogs
 from chalicelib.keys import new_client_key
 from chalicelib.model import Account
+from chalicelib.testmode import Offer
 from chalicelib.wiring import Parts, assemble
 from sandbox.faults import ActiveFault
 from tests.api.http import incoming, v2, v3
@@ -253,6 +254,10 @@ def tour_api_handler(tour: Tour) -> None:
     assert v3(market, {**order, "service": first, "quantity": 996}, headers=page).status == 200
     assert len(v3(market, {"action": "orders"}, headers=page).json["orders"]) == 1
     assert preflight(incoming(market, method="OPTIONS", headers={"origin": origin}), parts.gateway).status_code == 204
+    tester = {"authorization": f"Bearer {market.registry.create_client('acme', test=True).key}"}
+    tried = v3(market, {**order, "service": 1000 * Offer.DELIVERED}, headers=tester).json["order"]
+    for action in ("status", "cancel", "refill"):
+        assert v3(market, {"action": action, "order": tried}, headers=tester).status in (200, 422)
     stranger = {"authorization": f"Bearer {new_client_key('nobody')}"}
     assert v3(market, {"action": "balance"}, headers=stranger).status == 401
     _reject_key(market, operator)
@@ -291,6 +296,10 @@ def tour_settle_orders(tour: Tour) -> None:
     buy()
     settle_after(60)
     buy()
+    tester = {"authorization": f"Bearer {market.registry.create_client('acme', test=True).key}"}
+    order = {"action": "add", "link": LINK, "quantity": 1000}
+    for offer in (Offer.DELIVERED, Offer.LOST, Offer.LOST_AND_BOUGHT):
+        assert v3(market, {**order, "service": 1000 * offer}, headers=tester).status in (200, 202)
     _reject_key(market, market.parts)
     settle_after(60)
 
