@@ -52,10 +52,10 @@ def pieces(text: str) -> set[str]:
 
 
 def left_of(key: str, text: str) -> set[str]:
-    """Return which pieces of a key are in a text, in any spelling, or backwards."""
+    """Return which pieces of a key are in a text, in any spelling or backwards, or all of it with escaped letters."""
     wanted = pieces(key[::-1])
     for spelled in SPELLED.values():
         form = spelled(key)
         # Base64 wraps what stands around a key, which is no part of it.
         wanted |= pieces(form[6:-6] if re.fullmatch(r"[\w+/-]+=*", form) and form != key else form)
-    return wanted & pieces(text)
+    return wanted & pieces(text) | {form for spell in ESCAPED.values() if (form := spell(key)) in text}

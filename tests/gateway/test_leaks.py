@@ -27,7 +27,7 @@ from chalicelib.wiring import assemble
 from sandbox.faults import FAULTS, ActiveFault
 from tests.api.http import Answered, v2, v3
 from tests.market import Market
-from tests.spellings import SPELLED, left_of
+from tests.spellings import ESCAPED, SPELLED, left_of
 from tests.world import LINK, SECOND
 
 # What a reply may be that repeats a key: KEY as somebody spells it, PART the beginning of that.
@@ -184,7 +184,7 @@ def test_no_fault_of_a_panel_brings_a_key_out(scene: Scene) -> None:
 def test_no_reply_that_repeats_a_key_brings_it_out(scene: Scene) -> None:
     """Each reply in each spelling, the panels in turn."""
     numbers, slugs = iter(range(900_001, 10**6)), cycle(scene.canaries)
-    for (status, template), spelled in product(REPLIES.values(), SPELLED.values()):
+    for (status, template), spelled in product(REPLIES.values(), [*SPELLED.values(), *ESCAPED.values()]):
 
         def says(
             key: str, status: int = status, template: str = template, spelled: Callable[[str], str] = spelled
