@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from chalicelib.model import Account, Funding
 from cli.deployment import ROOT
 from cli.seed import PANELS
 from cli.system import LocalSystem
+from sandbox.faults import FAULTS
 from tests.deployed.conftest import Deployment, SandboxPanel
 from tests.deployed.test_way import link, quantity
 from tests.spellings import left_of
@@ -24,6 +26,13 @@ QUICK = (
     *("echo_key", "echo_key_ok", "redirect", "invalid_key", "no_funds", "unknown_error", "wrong_type", "deep_json"),
     *("huge", "slow", "502", "503", "504", "late"),
 )
+
+# Each of these lasts until the gateway gives up: a read after 10 s, an `add` after 25 s.
+SLOW = ("silent", "silent_before", "endless", "slow_headers", "slow_body")
+
+
+def test_every_fault_is_met() -> None:
+    assert {*QUICK, *SLOW, "pending"} == set(FAULTS)
 
 
 @pytest.fixture
@@ -96,6 +105,17 @@ def _run_through_the_faults(deployment: Deployment, panels: Callable[[str], Sand
         ]
         texts += [f"{reply.headers} {reply.text}" for reply in replies]
         panels(slug).calm()
+    for fault in SLOW:
+        number = deployment.v3(paid, action="add", link=link(), **order).json()["order"]
+        panels(slug).fault(fault, action="status")  # each time: the schedules ask, too
+        reply = deployment.v3(paid, action="status", order=number)
+        assert reply.json()["stale"] is True, f"{fault} was not met"
+        texts.append(f"{reply.headers} {reply.text}")
+        panels(slug).calm()
+    panels(slug).fault("pending" if slug == "smmafrica" else "silent", action="add", count=1)
+    reply = deployment.v3(paid, action="add", link=link(), **order)
+    assert reply.status_code == httpx.codes.ACCEPTED
+    texts.append(f"{reply.headers} {reply.text}")
     return texts
 
 
