@@ -40,8 +40,8 @@ SETTLED_AFTER = 30 * SECOND
 # An order that waits may be canceled; it is canceled after so many seconds, asked for or not.
 WAITS = 60
 # The parts of an order's number, in bits; together they stay below 2**63.
-_SERVICE, _UNITS, _SALT = 5, 14, 5
-_SINCE = 1_735_689_600_000  # 2025-01-01, in ms: 39 bits last until 2042
+_SERVICE, _UNITS, _SALT = 5, 14, 15
+_SINCE = 1_735_689_600  # 2025-01-01, in seconds: 29 bits last until 2042
 
 
 class Offer(IntEnum):
@@ -229,7 +229,7 @@ class BuiltInPanel:
         if service in _COMPLAINTS:
             return {"error": _COMPLAINTS[service]}
         units = int(fields.get("quantity") or fields.get("comments", "").count("\n") + 1)
-        now = self.clock.now() // 1000
+        now = self.clock.now() // SECOND
         return {"order": _Number(now, service, units * int(fields.get("runs") or 1)).drawn()}
 
     def _status(self, number: int) -> Mapping[str, Any]:
@@ -242,7 +242,7 @@ class BuiltInPanel:
         able = order.service in (Offer.DELIVERED, Offer.REFILL_REJECTED) and self._age(order) >= ENDS
         if not able:
             return {"error": "Order not eligible for refill."}
-        return replace(order, at=self.clock.now() // 1000).drawn()
+        return replace(order, at=self.clock.now() // SECOND).drawn()
 
     def _refill_status(self, number: int) -> object:
         refill = _Number.read(number)
@@ -255,9 +255,9 @@ class BuiltInPanel:
         able = order.service == Offer.WAITING and self._age(order) < WAITS
         return 1 if able else {"error": "Order cannot be canceled"}
 
-    def _age(self, number: _Number) -> float:
+    def _age(self, number: _Number) -> int:
         """Return in seconds how long ago an order was placed; clocks differ."""
-        return max(0, self.clock.now() // 1000 - number.at) / 1000
+        return max(0, self.clock.now() // SECOND - number.at)
 
     def _statuses(self, fields: Mapping[str, str]) -> object:
         if "orders" not in fields:
@@ -301,7 +301,7 @@ def _rows(target: str, name: str, ids: str, answer: Callable[[int], object]) -> 
     return [{target: int(number), name: answer(int(number))} for number in ids.split(",")]
 
 
-def _standing(order: _Number, age: float) -> tuple[str, int]:
+def _standing(order: _Number, age: int) -> tuple[str, int]:
     """Return how an order is doing and how much of it remains."""
     if order.service == Offer.WAITING:
         return ("Pending", order.units) if age < WAITS else ("Canceled", order.units)
@@ -329,7 +329,7 @@ def _settle(orders: Orders, order: Order, end: int) -> None:
         orders.give_up(order, sentence, until=end, source=Source.SETTLEMENT)
         return
     units = order.quantity * (order.runs or 1)
-    placed = Placed(_Number(order.created // 1000, order.service, units).drawn())
+    placed = Placed(_Number(order.created // SECOND, order.service, units).drawn())
     try:
         orders.place(
             order, placed, until=end, source=Source.SETTLEMENT, evidence="the test provider has it, as it is known for"
