@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,21 @@ def table_schema() -> dict[str, Any]:
     properties = template["Resources"]["Table"]["Properties"]
     kept = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
     return {name: properties[name] for name in kept}
+
+
+@contextlib.contextmanager
+def stages(name: str, dynamodb: Any) -> Iterator[Callable[[], str]]:
+    """Yield what makes a stage with an empty table, called after ``name``; their tables are gone afterwards."""
+    made: list[str] = []
+
+    def new() -> str:
+        made.append(f"{name}-{len(made)}")
+        dynamodb.create_table(TableName=f"panelgate-{made[-1]}", **table_schema())
+        return made[-1]
+
+    yield new
+    for stage in made:
+        dynamodb.delete_table(TableName=f"panelgate-{stage}")
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from chalicelib.testmode import Offer
 from chalicelib.wiring import Parts, assemble
 from sandbox.faults import ActiveFault
 from tests.api.http import incoming, v2, v3
-from tests.conftest import ROOT, aws_client, emulated_aws, table_schema
+from tests.conftest import ROOT, aws_client, emulated_aws, stages, table_schema
 from tests.faults import vanished
 from tests.market import Market
 from tests.scenarios import SCENARIOS, Scenario, add, cancel, refill, settle, status, sweep, unknown
@@ -155,17 +155,8 @@ def roles(strict: str) -> Callable[[str], dict[str, Role]]:
 @pytest.fixture
 def new_table(strict: str, stage_name: str) -> Iterator[Callable[[], str]]:
     """Return what makes a stage with an empty table."""
-    dynamodb = aws_client("dynamodb", strict)
-    made: list[str] = []
-
-    def new() -> str:
-        made.append(f"{stage_name}-{len(made)}")
-        dynamodb.create_table(TableName=f"panelgate-{made[-1]}", **table_schema())
-        return made[-1]
-
-    yield new
-    for stage in made:
-        dynamodb.delete_table(TableName=f"panelgate-{stage}")
+    with stages(stage_name, aws_client("dynamodb", strict)) as new:
+        yield new
 
 
 ACTS: dict[Any, str] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import table_schema
+from tests.conftest import stages
 from tests.stall import Stall
 from tests.world import World
 
@@ -13,16 +13,8 @@ from tests.world import World
 @pytest.fixture
 def new_stage(stage_name: str, dynamodb: Any) -> Iterator[Callable[[], str]]:
     """Return what makes a stage with an empty table."""
-    made: list[str] = []
-
-    def new() -> str:
-        made.append(f"{stage_name}-{len(made)}")
-        dynamodb.create_table(TableName=f"panelgate-{made[-1]}", **table_schema())
-        return made[-1]
-
-    yield new
-    for stage in made:
-        dynamodb.delete_table(TableName=f"panelgate-{stage}")
+    with stages(stage_name, dynamodb) as new:
+        yield new
 
 
 @pytest.fixture
