@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import hypothesis
 import pytest
 import yaml
 from botocore.config import Config
+from chalice.app import Chalice
 
 from chalicelib import redaction
 from tests import tally
@@ -36,6 +38,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the suites of many cases came to; pytest finds its hooks here, whatever is run."""
     matrix.pytest_terminal_summary(terminalreporter)
     tally.summarize(terminalreporter)
+
+
+@pytest.fixture
+def application() -> Chalice:
+    """Return the app that is deployed; without its log, which it sets up where it is imported.
+
+    A blueprint can be registered once in a process: Chalice takes the methods out of the routes' own declarations.
+    """
+    root = logging.getLogger()
+    handlers = root.handlers
+    from app import app  # noqa: PLC0415 - only now are the handlers known that pytest has added
+
+    root.handlers = handlers
+    return app
 
 
 def free_port() -> int:

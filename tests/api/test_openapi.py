@@ -19,7 +19,6 @@ from chalicelib.api.openapi import serve_document
 from chalicelib.api.openapi.cases import CASES
 from chalicelib.api.openapi.requests import request_name
 from chalicelib.api.reading import Incoming
-from chalicelib.api.routes import routes
 from chalicelib.commands import COMMANDS, read_command
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import Tenant
@@ -125,10 +124,8 @@ def test_every_answer_with_a_body_has_an_example() -> None:
 # -- the document and the code ---------------------------------------------------------------------------------------
 
 
-def test_it_has_the_routes_and_methods_of_the_app_and_no_others() -> None:
-    app = Chalice(app_name="panelgate", configure_logs=False)
-    app.register_blueprint(routes)
-    served = {(path, method.lower()) for path, methods in app.routes.items() for method in methods}
+def test_it_has_the_routes_and_methods_of_the_app_and_no_others(application: Chalice) -> None:
+    served = {(path, method.lower()) for path, methods in application.routes.items() for method in methods}
     assert set(OPERATIONS) == served
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from chalice.app import Chalice, EventSourceHandler
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -244,12 +245,10 @@ def test_what_lambda_logs_of_a_failure_quotes_no_key(lines: Callable[[], list[di
     assert (told["event"], told["type"]) == ("defect", "LookupError")
 
 
-def test_every_lambda_but_the_api_is_guarded_so() -> None:
-    import app  # noqa: PLC0415 - it configures the log when it is imported
-
-    for handler in (app.sync_catalogs, app.sweep_orders, app.settle_orders):
-        inner = handler.func if hasattr(handler, "func") else handler
-        assert hasattr(inner, "__wrapped__")
+def test_every_lambda_but_the_api_is_guarded_so(application: Chalice) -> None:
+    jobs = {handler.func for handler in application.handler_map.values() if isinstance(handler, EventSourceHandler)}
+    assert len(jobs) == len(application.event_sources) > 0
+    assert {job.__code__ for job in jobs} == {log.outermost(print).__code__}
 
 
 def test_a_key_shows_in_no_repr() -> None:
