@@ -17,10 +17,10 @@ from chalicelib.api.answers import serve
 from chalicelib.api.reading import Incoming
 from chalicelib.api.v3 import V3
 from chalicelib.aws.registry import Registry
+from chalicelib.clock import Clock
 from chalicelib.model import Tenant
 from chalicelib.panels.dialect import Reply
 from chalicelib.panels.dialect import Request as PanelRequest
-from chalicelib.ports import Clock
 from chalicelib.settings import LOCAL_STAGE, Settings
 from chalicelib.upstream import Sender
 from chalicelib.wiring import Parts, assemble, build

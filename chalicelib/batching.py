@@ -32,9 +32,10 @@ from chalicelib.actions import (
     SingleCall,
 )
 from chalicelib.calling import RETRY_AFTER, Caller, Window, dialect_of
+from chalicelib.clock import SECOND
 from chalicelib.errors import PanelgateError, SendFailure, StoreBusy, Unavailable, UnreadableReply
 from chalicelib.model import Account, Provider
-from chalicelib.ports import SECOND, Providers
+from chalicelib.ports import Providers
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")

@@ -12,12 +12,13 @@ from types import MappingProxyType
 from typing import Any
 
 from chalicelib.actions import Answer, Call, Reason, Refused
+from chalicelib.clock import SECOND, Clock
 from chalicelib.errors import Unavailable, UnreadableReply
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Provider
 from chalicelib.panels import DIALECTS
 from chalicelib.panels.dialect import Dialect, Reply
-from chalicelib.ports import SECOND, Clock, Pace, Sender, Vault
+from chalicelib.ports import Pace, Sender, Vault
 from chalicelib.redaction import redact, redact_body
 
 # What is the operator's trouble, not the order's: the panel did nothing, and in so many seconds it may.

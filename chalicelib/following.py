@@ -10,11 +10,12 @@ from itertools import islice
 
 from chalicelib.actions import Action, Balance, GetBalance
 from chalicelib.batching import READ_PATIENCE, Patience, ids_at_once, reading_patience
+from chalicelib.clock import MINUTE, Clock
 from chalicelib.errors import PanelgateError, Unavailable
 from chalicelib.evidence import charged, name
 from chalicelib.log import logger
 from chalicelib.model import RECHECKS, Order, Provider
-from chalicelib.ports import SECOND, Accounts, Charged, Clock, Mark, Orders
+from chalicelib.ports import Accounts, Charged, Mark, Orders
 from chalicelib.tracking import Tracking
 
 # So many open orders of one provider are looked at in one run; where each takes a call, so many.
@@ -24,9 +25,8 @@ _FEW = 5
 # An account is not marked beside more unsettled orders than this: with as many open ones as are looked at, a mark with
 # the longest names is still below the 400 KB of an item. So many are unsettled only while a panel loses its replies.
 MOST_UNSETTLED = 4_000
-_MINUTE = 60 * SECOND
 # A live order is looked at again after a tenth of its age, within these bounds, in µs.
-_SOONEST, _LATEST = _MINUTE, 60 * _MINUTE
+_SOONEST, _LATEST = MINUTE, 60 * MINUTE
 
 
 @dataclass(frozen=True, slots=True)

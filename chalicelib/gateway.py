@@ -15,6 +15,7 @@ from chalicelib import money, testmode
 from chalicelib.actions import Action, Balance, GetBalance
 from chalicelib.batching import READ_TIME, Batcher, reading_patience
 from chalicelib.calling import Caller
+from chalicelib.clock import SECOND, Clock
 from chalicelib.commands import (
     AddCommand,
     AnyCommand,
@@ -43,10 +44,8 @@ from chalicelib.model import Funding, OrderState, Provider, Quota, Tenant, Token
 from chalicelib.offering import Offering, Offers
 from chalicelib.ordering import Ordering, key_claim
 from chalicelib.ports import (
-    SECOND,
     Admitted,
     Catalog,
-    Clock,
     Directory,
     Guesses,
     Orders,

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field, replace
 
 from chalicelib import money
 from chalicelib.actions import Action
+from chalicelib.clock import SECOND, Clock
 from chalicelib.commands import TokenCommand
 from chalicelib.errors import Code, Refusal, unknown_key
 from chalicelib.keys import new_browser_token, parse_browser_token
 from chalicelib.model import Token
 from chalicelib.offering import Offering
-from chalicelib.ports import SECOND, Clock, Tokens
+from chalicelib.ports import Tokens
 from chalicelib.session import Session
 
 

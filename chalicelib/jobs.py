@@ -11,11 +11,11 @@ from chalicelib.actions import ListServices, Services
 from chalicelib.aws.catalog import SyncReport
 from chalicelib.batching import side_by_side
 from chalicelib.calling import Window
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.errors import PanelgateError, Unavailable
 from chalicelib.log import logger
 from chalicelib.model import MAX_ID, Order, OrderState, Provider, Source
 from chalicelib.ordering import SENDER_GONE
-from chalicelib.ports import SECOND
 from chalicelib.purchase import RECORD_TIME
 from chalicelib.settlement import needs_decision
 from chalicelib.wiring import Parts
@@ -101,7 +101,7 @@ def settle_orders(parts: Parts) -> dict[str, int]:
             parts.settlement.run(provider, end=now + time)
 
     # With more of them than threads, those that were last the last time come first some time.
-    turn = start // (60 * SECOND) % len(lanes) if lanes else 0
+    turn = start // MINUTE % len(lanes) if lanes else 0
     try:
         counts = _each([*lanes[turn:], *lanes[:turn]], settle, _facts)
         _each([[testmode.PROVIDER]], lambda _: testmode.settle(parts.test_orders, parts.clock, end=end), _facts)

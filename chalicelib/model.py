@@ -7,6 +7,8 @@ from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 
+from chalicelib.clock import DAY
+
 
 class OrderStatus(StrEnum):
     """How an order is doing, in the contract's v3 spelling.
@@ -55,9 +57,8 @@ REOPENS: Mapping[OrderStatus, frozenset[OrderStatus]] = MappingProxyType(
 )
 
 
-_DAY = 24 * 3600 * 1_000_000
 # So long after its end an order is looked at again, in µs: refills are promised for 30 days.
-RECHECKS = (_DAY, 3 * _DAY, 7 * _DAY, 30 * _DAY)
+RECHECKS = (DAY, 3 * DAY, 7 * DAY, 30 * DAY)
 
 
 def may_follow(before: OrderStatus | None, after: OrderStatus) -> bool:

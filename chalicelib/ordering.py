@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from chalicelib import money
 from chalicelib.calling import Caller, dialect_of
+from chalicelib.clock import SECOND, Clock
 from chalicelib.commands import AddCommand
 from chalicelib.errors import Code, Refusal, StoreBusy, Unavailable, try_later
 from chalicelib.model import (
@@ -26,12 +27,10 @@ from chalicelib.model import (
 from chalicelib.offering import Offering, digest
 from chalicelib.order_types import SUBSCRIPTIONS, Terms, meaning, read_terms
 from chalicelib.ports import (
-    SECOND,
     Acceptance,
     Accepted,
     Broke,
     Claimed,
-    Clock,
     LinkTaken,
     Orders,
     OverAllowance,

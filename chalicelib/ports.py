@@ -4,13 +4,12 @@ Times are epoch microseconds unless a name says otherwise; money is in micro-USD
 ``errors.StoreBusy`` when the store does not come to a decision before ``until``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
 from chalicelib.actions import Placed
-from chalicelib.errors import StoreBusy
 from chalicelib.keys import ClientKey, ProviderKey, ShownKey, TokenKey
 from chalicelib.model import (
     Account,
@@ -28,25 +27,6 @@ from chalicelib.model import (
     Token,
 )
 from chalicelib.panels.dialect import Reply, Request
-
-SECOND = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time as the gateway knows it; ``sleep`` takes seconds. Tests hand in their own."""
-
-    now: Callable[[], int]
-    sleep: Callable[[float], None]
-
-    def require(self, until: int) -> None:
-        """Let nothing of the store begin after ``until``; a try of it takes up to 2 s (`wiring`).
-
-        Raises:
-            StoreBusy: it is later than that.
-        """
-        if self.now() >= until:
-            raise StoreBusy("no time left")
 
 
 @dataclass(frozen=True, slots=True)

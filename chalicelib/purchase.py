@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from chalicelib.actions import Placed, PlaceOrder, Reason, Refused
 from chalicelib.calling import RETRY_AFTER, Caller, Window
+from chalicelib.clock import SECOND
 from chalicelib.errors import (
     AlreadyBound,
     AnswerLost,
@@ -25,7 +26,7 @@ from chalicelib.keys import ProviderKey
 from chalicelib.log import logger, request_id
 from chalicelib.model import Order, Provider
 from chalicelib.order_types import sends_quantity
-from chalicelib.ports import SECOND, Orders
+from chalicelib.ports import Orders
 
 # A panel gets at least this long to answer an `add`; later than that before the deadline none is started.
 ANSWER_TIME = 6 * SECOND

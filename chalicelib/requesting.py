@@ -10,11 +10,12 @@ from types import MappingProxyType
 from chalicelib.actions import Action, CancelTaken, Reason, RefillReading, RefillTaken, Refused
 from chalicelib.batching import READ_PATIENCE, Batcher, Outcome, Patience, reading_patience, side_by_side
 from chalicelib.calling import RETRY_AFTER, dialect_of
+from chalicelib.clock import Clock
 from chalicelib.commands import CancelCommand, RefillCommand, RefillStatusCommand
 from chalicelib.errors import Code, PanelgateError, Refusal, StoreBusy, Unavailable, try_later
 from chalicelib.log import logger
 from chalicelib.model import FINAL_REFILL, Order, OrderState, Refill, RefillStatus, random_id
-from chalicelib.ports import Clock, Orders, Refills
+from chalicelib.ports import Orders, Refills
 from chalicelib.purchase import Deadline
 from chalicelib.results import (
     Canceling,

@@ -6,11 +6,11 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from chalicelib.actions import Action
+from chalicelib.clock import SECOND
 from chalicelib.commands import TargetsCommand
 from chalicelib.errors import Code, Refusal
 from chalicelib.fields import known_id
 from chalicelib.model import FINAL, Order, OrderState, OrderStatus, Reading, RefillStatus
-from chalicelib.ports import SECOND
 
 T = TypeVar("T")
 

@@ -17,6 +17,7 @@ from itertools import islice, takewhile
 
 from chalicelib.actions import Action, Placed, Reason, Refused, Status
 from chalicelib.batching import Batcher, Outcome, ids_at_once, reading_patience
+from chalicelib.clock import HOUR, MINUTE, SECOND, Clock
 from chalicelib.errors import AlreadyBound, PanelgateError, Unavailable
 from chalicelib.evidence import (
     Purchase,
@@ -35,7 +36,7 @@ from chalicelib.evidence import (
 from chalicelib.log import logger
 from chalicelib.model import Account, Order, OrderState, Provider, Search, Source
 from chalicelib.order_types import quoted
-from chalicelib.ports import SECOND, Accounts, Bound, Clock, Mark, Orders
+from chalicelib.ports import Accounts, Bound, Mark, Orders
 
 # Calls of one run to one provider; each is about many orders where it takes batches.
 _CALLS = 20
@@ -51,11 +52,10 @@ _MARKS = 30
 _BEFORES = 3
 # A look follows the last one after a minute, and from the twentieth on after ever more, up to six hours, in µs.
 _PAUSE = 50 * SECOND
-_LONGEST_PAUSE = 6 * 3600 * SECOND
+_LONGEST_PAUSE = 6 * HOUR
 _STEADY_LOOKS = 20
 # Where no look can prove anything, it is from the third one on.
 _FEW_LOOKS = 3
-_MINUTE = 60 * SECOND
 # What an order keeps: sentences of evidence, and candidates.
 _KEPT = 40
 _LISTED = 10
@@ -505,7 +505,7 @@ def _is_after(mark: Mark, order: Order, search: Search, provider: Provider) -> b
     One that was made before the order by a clock ahead of ours may look so, and shows what stood before the order. Nor
     may a container whose clock is ahead end the period: there is a look a minute, and they are counted too.
     """
-    looks = min(provider.quiet * SECOND // _MINUTE, _STEADY_LOOKS // 2)
+    looks = min(provider.quiet * SECOND // MINUTE, _STEADY_LOOKS // 2)
     return search.looks >= looks and mark.at >= _quiet_at(search, provider) and not is_before(mark, order)
 
 

@@ -12,6 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from chalicelib import money
 from chalicelib.actions import Action, Status
 from chalicelib.batching import Batcher, Patience
+from chalicelib.clock import Clock
 from chalicelib.errors import AlreadyBound, StoreBusy
 from chalicelib.log import logger
 from chalicelib.model import (
@@ -26,7 +27,7 @@ from chalicelib.model import (
     Source,
     random_id,
 )
-from chalicelib.ports import Clock, Orders
+from chalicelib.ports import Orders
 
 # One look takes in this many new orders; the rest waits for the next look.
 _AT_ONCE = 100

@@ -19,12 +19,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from chalicelib.actions import Action, Placed
+from chalicelib.clock import SECOND, Clock
 from chalicelib.commands import AddCommand, AnyCommand, TokenCommand
 from chalicelib.errors import AlreadyBound, AnswerLost, Code, NeverSent, Refusal
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Account, Funding, Order, OrderState, Provider, Scope, Service, Source, Tenant
 from chalicelib.panels.dialect import Reply, Request
-from chalicelib.ports import SECOND, Clock, Listing, Orders
+from chalicelib.ports import Listing, Orders
 
 # No tenant and no provider can have these names: a slug has no colon. Real providers count from 1.
 PROVIDER = Provider(slug="test:panel", number=0, dialect="perfectpanel", url="test:")

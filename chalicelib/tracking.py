@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 from chalicelib.actions import Action, Placed, Reason, Refused, Status
 from chalicelib.batching import Batcher, Outcome, Patience, reading_patience, side_by_side
+from chalicelib.clock import Clock
 from chalicelib.commands import StatusCommand
 from chalicelib.errors import AlreadyBound, StoreBusy
 from chalicelib.evidence import alike, confirms, is_parent
 from chalicelib.log import logger
 from chalicelib.model import FINAL, OF_PARENTS, Order, OrderState, OrderStatus, Reading, Source, may_follow
 from chalicelib.order_types import SUBSCRIPTIONS, quoted, total_units
-from chalicelib.ports import Clock, Orders
+from chalicelib.ports import Orders
 from chalicelib.refunds import refund
 from chalicelib.results import (
     Found,

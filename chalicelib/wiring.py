@@ -25,9 +25,9 @@ from chalicelib.aws.vault import SecretsVault
 from chalicelib.aws.wallet import DynamoWallet
 from chalicelib.batching import Batcher
 from chalicelib.calling import Caller
+from chalicelib.clock import Clock
 from chalicelib.following import Following
 from chalicelib.gateway import Gateway
-from chalicelib.ports import Clock
 from chalicelib.ports import Sender as SenderPort
 from chalicelib.settings import VERSION, Settings
 from chalicelib.settlement import Settlement

@@ -8,10 +8,10 @@ import functools
 import getpass
 import re
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.clock import rfc3339
 from chalicelib.errors import PanelgateError
 from chalicelib.redaction import REDACTED, redact, redact_all
 from chalicelib.settings import VERSION
@@ -99,7 +100,7 @@ class Act:
         self.record = console.journal.append(
             {
                 "kind": ACT,
-                "at": now(),
+                "at": rfc3339(time.time_ns() // 1000),
                 "act": self.name,
                 "tenant": redacted(self.tenant),
                 "arguments": redacted(self.arguments),
@@ -127,7 +128,7 @@ class Act:
         record, self.record = self.record, None
         content = {
             "kind": OUTCOME,
-            "at": now(),
+            "at": rfc3339(time.time_ns() // 1000),
             "of": record.number,
             **outcome(error),
             "facts": redacted(self.facts),
@@ -164,11 +165,6 @@ def watched(console: "Console", act: Act) -> Iterator[None]:
         act.end(console, error)
         raise
     act.end(console, None)
-
-
-def now() -> str:
-    """Return the time as RFC 3339."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # --- Who, and from where ----------------------------------------------------------------------------------------------

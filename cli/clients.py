@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from chalicelib.aws.registry import Client, IssuedKey
-from chalicelib.ports import SECOND
+from chalicelib.clock import SECOND
 from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import ACTIONS, EXPIRY, NAME, NETWORK, OVERLAP, SLUG, SLUGS, Table, cell, duration_text, moment

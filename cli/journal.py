@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.table import Table, TransactionRefused, Write
+from chalicelib.clock import SECOND
 from chalicelib.errors import PanelgateError
-from chalicelib.ports import SECOND
 from cli.chain import HEAD, PK, RECORD, Anchors, Fault, Head, Record, Walk, number_of, sort_key, unanchored
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ import click
 
 from chalicelib import money
 from chalicelib.actions import Action
+from chalicelib.clock import HOUR, MINUTE, SECOND, rfc3339
 from chalicelib.keys import TENANT_ID
-from chalicelib.ports import SECOND
 
 T = TypeVar("T")
 
-PERIODS = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}
+PERIODS = {"s": SECOND, "m": MINUTE, "h": HOUR}
 UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 UNLIMITED = "unlimited"
 MONEY_DECIMALS = 6
@@ -30,7 +30,6 @@ RATIO_DECIMALS = 12
 MAX_RATIO = Decimal(10**9)
 MAX_PERCENT = Decimal(10_000)
 MAX_REFERENCE = 255
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RATE = re.compile(r"([1-9][0-9]{0,5})/(s|m|h)", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9-]{32,64}", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,7})(s|m|h|d)", re.ASCII)
@@ -131,7 +130,7 @@ def read_since(text: str) -> str:
             at = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
     except OverflowError:
         raise ValueError from None
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(round(at.timestamp() * SECOND))
 
 
 def read_token(text: str) -> str:
@@ -313,9 +312,7 @@ def plain(number: Decimal) -> Decimal:
 
 def moment(at: int | None) -> str | None:
     """Return a time in epoch µs as RFC 3339 in UTC."""
-    if at is None:
-        return None
-    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if at is None else rfc3339(at)
 
 
 @dataclass(frozen=True, slots=True)

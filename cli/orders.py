@@ -13,12 +13,12 @@ from chalicelib import money
 from chalicelib.actions import Action, Placed, Reason, Refused, Status
 from chalicelib.aws.table import PATIENCE
 from chalicelib.batching import READ_TIME, Outcome, Patience
+from chalicelib.clock import SECOND
 from chalicelib.errors import AlreadyBound
 from chalicelib.evidence import confirms, last_charge
 from chalicelib.jobs import needing_decision
 from chalicelib.model import Order, OrderState, OrderStatus, Source
 from chalicelib.order_types import quoted
-from chalicelib.ports import SECOND
 from chalicelib.settlement import needs_decision
 from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console

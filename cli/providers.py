@@ -12,12 +12,12 @@ from botocore.exceptions import ClientError
 
 from chalicelib.actions import Balance, GetBalance, ListServices, Services
 from chalicelib.aws.rotations import Rotation, Rotations, Step
+from chalicelib.clock import SECOND, Clock
 from chalicelib.errors import PanelgateError
 from chalicelib.jobs import sync_catalog
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Account, Provider
 from chalicelib.panels import DIALECTS
-from chalicelib.ports import SECOND, Clock
 from chalicelib.settings import Settings
 from chalicelib.upstream import check_url
 from cli.acts import Trace, identity

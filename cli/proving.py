@@ -6,10 +6,11 @@ from typing import Any
 
 from chalicelib.actions import Answer, Balance, Call, GetBalance, GetStatus, Reason, Refused, Status
 from chalicelib.calling import Caller, Window, dialect_of
+from chalicelib.clock import SECOND
 from chalicelib.errors import PanelgateError
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Account, Provider
-from chalicelib.ports import SECOND, Pace
+from chalicelib.ports import Pace
 from chalicelib.wiring import Parts
 from cli.console import Console, Failure
 from cli.options import cell, plain

@@ -12,9 +12,9 @@ from botocore.exceptions import ClientError
 
 from chalicelib.aws.rotations import Rotation, Rotations, Step
 from chalicelib.aws.vault import CURRENT, PENDING, PREVIOUS, NoKey
+from chalicelib.clock import SECOND
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Provider
-from chalicelib.ports import SECOND
 from cli.acts import identity
 from cli.console import Console, Failure
 from cli.proving import Comparison, Rejected, prove, told

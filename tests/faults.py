@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from chalicelib.clock import SECOND
 from chalicelib.errors import AnswerLost, NeverSent
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.ports import Sender
 from chalicelib.wiring import Parts
-from tests.world import SECOND, MovableClock
+from tests.world import MovableClock
 
 SEND, TRANSACT = "send", "transact_write_items"
 

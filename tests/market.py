@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from chalicelib import jobs
 from chalicelib.aws.registry import Registry
+from chalicelib.clock import SECOND
 from chalicelib.errors import NeverSent
 from chalicelib.model import Account, Provider, Tenant
 from chalicelib.panels import DIALECTS
@@ -21,7 +22,7 @@ from sandbox.messages import Request as Heard
 from sandbox.orders import Order, Stage
 from sandbox.panel import Customer, Panel
 from sandbox.profiles import PROFILES
-from tests.world import SECOND, MovableClock
+from tests.world import MovableClock
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import click
 
 from chalicelib import money
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.commands import CancelCommand, RefillCommand, TokenCommand
 from chalicelib.errors import PanelgateError
 from chalicelib.issuing import Issued
@@ -20,8 +21,7 @@ from sandbox.faults import ActiveFault
 from tests.faults import SEND, Fault, Hit, Killed, Wire, vanished
 from tests.faults import killed_before as killed
 from tests.faults import reply_lost as lost
-from tests.stall import MINUTE, QUIET, Stall
-from tests.world import SECOND
+from tests.stall import QUIET, Stall
 
 NAME = "a"
 FOR_EVER = 10**6

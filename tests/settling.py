@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.commands import AddCommand
 from chalicelib.errors import AnswerLost
 from chalicelib.gateway import Credentials
@@ -14,9 +15,8 @@ from chalicelib.session import Session
 from chalicelib.wiring import Parts, assemble
 from sandbox.orders import Order as Sold
 from tests.market import Market, Panels
-from tests.world import LINK, SECOND
+from tests.world import LINK
 
-MINUTE = 60 * SECOND
 QUIET = 600 * SECOND
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chalicelib import money
+from chalicelib.clock import MINUTE, SECOND, Clock
 from chalicelib.commands import AddCommand, AnyCommand, StatusCommand
 from chalicelib.errors import Code, NeverSent, PanelgateError, Refusal
 from chalicelib.gateway import Credentials, Result
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
 from chalicelib.model import Account, Order, OrderState
 from chalicelib.panels.dialect import Reply, Request
-from chalicelib.ports import Clock, Sender
+from chalicelib.ports import Sender
 from chalicelib.purchase import Deadline, Receipt
 from chalicelib.session import Session
 from chalicelib.wiring import Parts, assemble
@@ -30,10 +31,9 @@ from sandbox.orders import Order as Sold
 from sandbox.panel import Panel
 from tests.faults import Killed, Wire
 from tests.market import Market
-from tests.world import LINK, SECOND, MovableClock, allowances, days
+from tests.world import LINK, MovableClock, allowances, days
 
 CREDIT = 1000 * SECOND
-MINUTE = 60 * SECOND
 QUIET = 2 * MINUTE
 # Minutes after which whatever can be settled is: a sender is given up, a quiet period passes, the evidence is read.
 PATIENCE = 9

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib import money
 from chalicelib.aws.audit import findings
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.commands import AddCommand
 from chalicelib.errors import AnswerLost, NeverSent, Refusal, StoreBusy
 from chalicelib.gateway import Credentials
@@ -27,10 +28,9 @@ from chalicelib.wiring import Parts, assemble
 from sandbox.orders import Order as Sold
 from tests.faults import Killed
 from tests.market import Market
-from tests.world import LINK, SECOND
+from tests.world import LINK
 
 CREDIT = 100_000 * SECOND
-MINUTE = 60 * SECOND
 EXCLUSIVE = ("smosale", "smmrich", "mysticsmm", "smmafrica")
 # An order that nobody decided is looked at for this many simulated minutes.
 PATIENCE = 45

@@ -10,12 +10,13 @@ from urllib.parse import parse_qsl
 
 from chalicelib.actions import PanelService
 from chalicelib.aws.registry import Registry
+from chalicelib.clock import SECOND, Clock
 from chalicelib.commands import AddCommand, StatusCommand
 from chalicelib.errors import AnswerLost, NeverSent, Refusal
 from chalicelib.gateway import Credentials, Denied
 from chalicelib.model import OrderState, Provider, Tenant
 from chalicelib.panels.dialect import Reply, Request
-from chalicelib.ports import Clock, Sender
+from chalicelib.ports import Sender
 from chalicelib.purchase import Deadline, Receipt
 from chalicelib.results import Progress
 from chalicelib.session import Session
@@ -24,7 +25,6 @@ from chalicelib.wiring import Parts, assemble
 
 REGION = "us-east-1"
 START = 1_800_000_000_000_000
-SECOND = 1_000_000
 PROVIDER_KEY = "pk-4f9c2a7711d0e6b8"
 LINK = "https://instagram.com/example"
 NOT_BOUGHT = (OrderState.REJECTED, OrderState.NOT_PLACED)

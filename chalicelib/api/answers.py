@@ -14,12 +14,12 @@ from chalice.app import Response
 
 from chalicelib.actions import Action
 from chalicelib.api.reading import Envelope, Incoming
+from chalicelib.clock import SECOND
 from chalicelib.commands import read_action, read_command
 from chalicelib.errors import Code, Refusal, StoreBusy, try_later
 from chalicelib.gateway import Credentials, Denied, Gateway, Result
 from chalicelib.log import log_defect, logger, request_id
 from chalicelib.model import Quota
-from chalicelib.ports import SECOND
 from chalicelib.purchase import Deadline
 from chalicelib.redaction import redact_whole
 from chalicelib.session import Session

@@ -1,7 +1,6 @@
 """The JSON API's wording: exact numbers, HTTP statuses, codes, and times in RFC 3339."""
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from typing import Any, assert_never
 
 from chalicelib import money
@@ -9,6 +8,7 @@ from chalicelib.actions import Action
 from chalicelib.api.answers import Answer, Face, error_headers, to_json
 from chalicelib.api.pages import first_page, service_row
 from chalicelib.api.reading import Incoming, read_v3
+from chalicelib.clock import rfc3339
 from chalicelib.errors import Refusal
 from chalicelib.fields import known_id
 from chalicelib.gateway import History, Money, Result
@@ -16,7 +16,6 @@ from chalicelib.issuing import Issued
 from chalicelib.log import request_id
 from chalicelib.offering import Offers
 from chalicelib.order_types import SUBSCRIPTIONS
-from chalicelib.ports import SECOND
 from chalicelib.purchase import Receipt
 from chalicelib.results import Batch, Canceling, Progress, Refilled, RefillProgress, Told
 from chalicelib.session import Session
@@ -64,7 +63,7 @@ def _body(result: Money | Batch | History | Issued | Told) -> Mapping[str, Any]:
         case History():
             return {"orders": [_listed(one) for one in result.orders], "next": result.next}
         case Issued():
-            return {"token": result.token, "expires_at": _time(result.expires)}
+            return {"token": result.token, "expires_at": rfc3339(result.expires)}
         case _:
             return _one(result)
 
@@ -120,7 +119,7 @@ def _status(progress: Progress) -> Mapping[str, Any]:
         "remains": progress.remains,
         "charge": money.amount(progress.charge),
         "currency": "USD",
-        "updated_at": _time(progress.updated),
+        "updated_at": rfc3339(progress.updated),
         "stale": progress.stale,
         **({"orders": list(progress.order.children.values())} if progress.order.type == SUBSCRIPTIONS else {}),
     }
@@ -133,13 +132,9 @@ def _listed(progress: Progress) -> Mapping[str, Any]:
         "service": order.public_service,
         "link": order.link,
         "quantity": order.quantity,
-        "created_at": _time(order.created),
+        "created_at": rfc3339(order.created),
         "idempotency_key": order.idempotency_key,
     }
-
-
-def _time(at: int) -> str:
-    return datetime.fromtimestamp(at / SECOND, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 V3 = Face(read_v3, render, refuse, cors=True, actions=frozenset(Action))

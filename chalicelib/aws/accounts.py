@@ -5,6 +5,7 @@ from decimal import Decimal
 from itertools import islice
 
 from chalicelib.aws.table import Item, Table, Write
+from chalicelib.clock import DAY
 from chalicelib.model import Account
 from chalicelib.ports import Charged, Mark
 
@@ -13,7 +14,7 @@ _GO = 20
 # A mark may have tens of kilobytes, and the newest ones are wanted.
 _PAGE = 10
 # An order that is not settled by then is the operator's, in µs.
-KEPT = 7 * 24 * 3600 * 1_000_000
+KEPT = 7 * DAY
 
 
 def account_name(account: Account) -> str:

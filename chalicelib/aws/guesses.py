@@ -10,9 +10,9 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from chalicelib.aws.table import ConditionFailed, Table, Write
+from chalicelib.clock import SECOND
 from chalicelib.keys import ShownKey
 from chalicelib.log import logger
-from chalicelib.ports import SECOND
 
 # A program with a wrong key asks with that one; ten different ones are no mistake of configuration.
 BURST = 10

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from chalicelib.aws.accounts import account_name
 from chalicelib.aws.table import Item
+from chalicelib.clock import SECOND
 from chalicelib.model import (
     FINAL,
     RECHECKS,
@@ -22,7 +23,6 @@ from chalicelib.model import (
     Search,
     Source,
 )
-from chalicelib.ports import SECOND
 
 
 def attempt_item(attempt: Attempt) -> Item:

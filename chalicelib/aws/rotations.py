@@ -11,12 +11,12 @@ from typing import Any
 
 from chalicelib.aws.accounts import account_name
 from chalicelib.aws.table import Item, Table, TransactionRefused, Write
+from chalicelib.clock import DAY, SECOND
 from chalicelib.errors import PanelgateError
 from chalicelib.model import Account
-from chalicelib.ports import SECOND
 
 # A note of a rejection is for the rotation that runs, and for the operator who looks the next day.
-_NOTE_KEPT = 7 * 24 * 3600 * SECOND
+_NOTE_KEPT = 7 * DAY
 _UNFINISHED = "UNFINISHED"
 
 

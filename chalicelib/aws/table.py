@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.clock import SECOND, Clock
 from chalicelib.errors import PanelgateError, StoreBusy
-from chalicelib.ports import SECOND, Clock
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient

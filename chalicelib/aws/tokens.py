@@ -9,9 +9,9 @@ from typing import Any
 
 from chalicelib.aws.directory import ISSUERS, scope, scope_attributes
 from chalicelib.aws.table import Item, Table, TransactionRefused, Write
+from chalicelib.clock import SECOND
 from chalicelib.keys import TokenKey
 from chalicelib.model import Token
-from chalicelib.ports import SECOND
 
 # How long the item of an expired token is kept, for who wants to know what it was, in seconds.
 _KEPT = 24 * 3600

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.aws.rotations import Rotations
+from chalicelib.clock import SECOND, Clock
 from chalicelib.errors import StoreBusy, Unavailable
 from chalicelib.keys import ProviderKey
 from chalicelib.log import logger
 from chalicelib.model import Account
-from chalicelib.ports import SECOND, Clock
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ It answers an ``add`` with 201, has two forms of error, and publishes one reques
 """
 
 from chalicelib.actions import Action, Reason
+from chalicelib.clock import SECOND
 from chalicelib.panels import writing
 from chalicelib.panels.classic import Classic
 from chalicelib.panels.dialect import Capabilities, Request
@@ -17,7 +18,7 @@ class MysticSmm(Classic):
     name = "mysticsmm"
     capabilities = Capabilities(
         actions=frozenset({Action.BALANCE, Action.SERVICES, Action.ADD, Action.STATUS}),
-        interval=1_000_000,
+        interval=SECOND,
         burst=1,
         throttled_means_not_placed=True,
         sends_dripfeed=False,

@@ -11,8 +11,9 @@ from chalicelib.api.answers import serve
 from chalicelib.api.reading import Incoming
 from chalicelib.api.v2 import V2
 from chalicelib.api.v3 import V3
+from chalicelib.clock import SECOND
 from tests.market import Market
-from tests.world import SECOND, World
+from tests.world import World
 
 Caller = World | Market
 

@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.aws.orders import binding_key
+from chalicelib.clock import SECOND
 from chalicelib.model import Account
 from sandbox.messages import PanelError
 from sandbox.orders import Order
 from sandbox.purchase import TYPES, read_purchase
 from tests.api.http import FORM, Answered, v2, v3
 from tests.market import Market
-from tests.world import LINK, SECOND
+from tests.world import LINK
 
 ONE_MARKET = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXTS = st.text(max_size=12) | st.sampled_from(

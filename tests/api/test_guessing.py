@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from chalicelib.aws.guesses import BURST, INTERVAL
+from chalicelib.clock import HOUR, SECOND
 from chalicelib.keys import ClientKey, new_client_key, parse_client_key
 from tests.api.http import Answered, v2, v3
 from tests.conftest import ROOT
-from tests.world import SECOND, World
+from tests.world import World
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-HOUR = 3600 * SECOND
 
 
 @dataclass

@@ -21,6 +21,7 @@ import pytest
 
 from chalicelib import money
 from chalicelib.actions import Action
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.commands import COMMANDS
 from chalicelib.keys import _checksum, parse_client_key
 from chalicelib.model import OrderState, Tenant
@@ -31,7 +32,7 @@ from sandbox.orders import Stage
 from tests.api.http import Answered, v2, v3
 from tests.conftest import table_schema
 from tests.market import Market
-from tests.world import LINK, SECOND, PretendPanel, World
+from tests.world import LINK, PretendPanel, World
 
 PANEL, OTHER_PANEL = "smosale", "smmrich"
 TEST_SERVICE = 1000 * Offer.DELIVERED
@@ -182,7 +183,7 @@ def _furnish(here: Neighbours) -> None:
     things["refill"] = here.acme({"action": "refill", "order": things["completed"]})["refill"]
     subscription = {"service": market.service(PANEL, "Subscriptions"), "username": "star", "min": 20, "max": 30}
     things["subscription"] = here.acme({"action": "add", **subscription, "delay": 0, "posts": 3})["order"]
-    market.time.at += 60 * SECOND
+    market.time.at += MINUTE
     things["child"] = here.acme({"action": "status", "order": things["subscription"]})["orders"][0]
     things["keyed"] = buy("keyed", idempotency_key=KEY_OF_ACME)
     things["live"] = buy("live")
@@ -384,7 +385,7 @@ def test_one_tenants_limit_and_origin_are_its_own(here: Neighbours) -> None:
     assert [here.v3({"action": "balance"}, busy).status for _ in range(3)] == [200, 200, 429]
     answer = here.v3({"action": "balance"}, idle)
     assert (answer.status, answer.headers["RateLimit"]) == (200, '"default";r=1;t=1')
-    here.market.time.at += 60 * SECOND
+    here.market.time.at += MINUTE
     known = here.same(
         lambda origin: here.v3({"action": "balance"}, idle, origin=origin),
         "https://busy.example",

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from chalicelib import testmode
+from chalicelib.clock import SECOND
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
 from chalicelib.keys import parse_client_key
 from chalicelib.model import Account, OrderState, Tenant
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.testmode import BEGINS, ENDS, KEPT, PROVIDER, SERVICES, SETTLED_AFTER, WAITS, Offer
 from tests.api.http import Answered, v2, v3
-from tests.world import SECOND, World
+from tests.world import World
 
 LINK = "https://example.com/post/1"
 TEST = "test:acme"

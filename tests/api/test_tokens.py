@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from chalicelib.api.cors import preflight
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.keys import _checksum, new_browser_token, parse_browser_token, parse_client_key
 from chalicelib.model import Provider, Tenant, Token
 from tests.api.http import Answered, incoming, v2, v3
-from tests.world import LINK, SECOND, World, buys_and_loses_the_answer, cannot_be_reached, says
+from tests.world import LINK, World, buys_and_loses_the_answer, cannot_be_reached, says
 
 PAGE, OTHER_PAGE = "https://shop.example", "https://blog.example"
 SHOP = Tenant(id="shop", origins=frozenset({PAGE, OTHER_PAGE}), markup=Decimal("0.1"))
@@ -222,7 +223,7 @@ def test_401_it_ends_when_it_said(shop: World) -> None:
 
 
 def test_401_it_ends_with_the_key_that_it_was_asked_with(shop: World) -> None:
-    parent = client(shop, expires=shop.time.at + 60 * SECOND)
+    parent = client(shop, expires=shop.time.at + MINUTE)
     answer = ask_token(shop, parent, ttl=3600)
     assert answer.json["expires_at"] == "2027-01-15T08:01:00.000Z"
     shop.time.sleep(60)
@@ -241,7 +242,7 @@ def test_401_it_ends_when_its_client_is_revoked_and_others_live_on(shop: World) 
 def test_it_outlives_a_rotation_and_the_old_keys_end(shop: World) -> None:
     issued = shop.registry.create_client("shop")
     child = token(shop, issued.key, ttl=3600)
-    shop.registry.rotate_client(issued.client.id, overlap=60 * SECOND)
+    shop.registry.rotate_client(issued.client.id, overlap=MINUTE)
     late = ask_token(shop, issued.key, ttl=3600)
     assert late.json["expires_at"] == "2027-01-15T08:01:00.000Z", "not longer than the key that asked for it"
     shop.time.sleep(120)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from chalicelib.api.cors import preflight
+from chalicelib.clock import SECOND
 from chalicelib.model import Provider, Tenant
 from tests.api.http import Answered, incoming, v3
-from tests.world import LINK, SECOND, World, buys_and_loses_the_answer, cannot_be_reached, says
+from tests.world import LINK, World, buys_and_loses_the_answer, cannot_be_reached, says
 
 ADD = {"action": "add", "service": 1001, "link": LINK, "quantity": 6500}
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.keys import ClientKey, parse_client_key
 from chalicelib.ports import Admitted, Stranger, Suspended, Throttled
-from tests.world import SECOND, World
+from tests.world import World
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_another_secret_is_a_stranger_whatever_the_bucket_is_like(
         directory.admit(good, now=now)
     assert isinstance(directory.admit(good, now=now), Throttled)
     assert isinstance(directory.admit(forged, now=now), Stranger), "of an empty one: it learns nothing of the limit"
-    assert isinstance(world.twin().directory.admit(forged, now=now + 60 * SECOND), Stranger)
+    assert isinstance(world.twin().directory.admit(forged, now=now + MINUTE), Stranger)
 
 
 def test_another_secret_learns_nothing_of_a_suspension(world: World, good: ClientKey, forged: ClientKey) -> None:
@@ -49,7 +50,7 @@ def test_an_expired_key_is_a_stranger_to_a_suspended_tenant_too(world: World) ->
     assert key is not None
     assert isinstance(world.parts.directory.admit(key, now=ends - 1), Admitted)
     assert isinstance(world.parts.directory.admit(key, now=ends), Stranger)
-    assert isinstance(world.twin().directory.admit(key, now=ends + 60 * SECOND), Stranger)
+    assert isinstance(world.twin().directory.admit(key, now=ends + MINUTE), Stranger)
     world.registry.set_active("acme", active=False)
     assert isinstance(world.parts.directory.admit(key, now=ends), Stranger)
 

@@ -14,9 +14,10 @@ import pytest
 from chalicelib import money
 from chalicelib.aws.audit import findings
 from chalicelib.aws.table import Item, Table
+from chalicelib.clock import MINUTE, SECOND, Clock
 from chalicelib.model import Funding, Order, OrderState, Tenant
 from chalicelib.panels.dialect import Reply
-from chalicelib.ports import Accepted, Clock
+from chalicelib.ports import Accepted
 from sandbox.faults import ActiveFault
 from sandbox.orders import Stage
 from tests.api.http import v2, v3
@@ -24,7 +25,7 @@ from tests.aws.test_orders import UNTIL, draft
 from tests.conftest import table_schema
 from tests.gateway.test_types import ORDERS
 from tests.market import Market
-from tests.world import LINK, SECOND, PretendPanel, World, buys, loses_the_request
+from tests.world import LINK, PretendPanel, World, buys, loses_the_request
 
 PANELS = ("smosale", "smmrich", "smmleaf", "mysticsmm", "smmafrica")
 ENDS = ("partial", "cancel", "cancel-partial", "fail", "complete")
@@ -706,7 +707,7 @@ def test_orders_that_move_between_two_reads_are_no_finding(market: Market) -> No
     """Every order ends, is refunded or makes children while it is read."""
     numbers = [order(market, link=f"{LINK}/{end}") for end in ENDS]
     numbers += [order(market, **SUBSCRIPTION, posts=posts) for posts in (1, 3)]
-    market.time.at += 60 * SECOND
+    market.time.at += MINUTE
     turns = iter(numbers * 10)
     table = in_use(market.parts.table, lambda: look(market, next(turns)), 14)
     assert list(findings(table)) == []

@@ -10,11 +10,11 @@ import pytest
 
 from chalicelib.aws.registry import MAX_KEYS, Client, Full, IssuedKey, Missing, Registry
 from chalicelib.aws.table import Item
+from chalicelib.clock import HOUR, SECOND
 from chalicelib.keys import parse_client_key
 from chalicelib.ports import Admission, Admitted, Stranger, Suspended
-from tests.world import SECOND, World
+from tests.world import World
 
-HOUR = 3600 * SECOND
 Act = Callable[[Registry], object]
 
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chalicelib.clock import SECOND
 from chalicelib.keys import parse_client_key
 from chalicelib.model import Tenant
 from chalicelib.ports import Admitted, Suspended, Throttled
 from chalicelib.settings import Settings
 from chalicelib.wiring import SYSTEM_CLOCK, assemble
 from tests.conftest import aws_client
-from tests.world import SECOND, PretendPanel, World
+from tests.world import PretendPanel, World
 
 INTERVAL, BURST = 20_000, 10  # 50/s
 

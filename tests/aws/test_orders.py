@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from chalicelib.actions import Placed
+from chalicelib.clock import SECOND
 from chalicelib.errors import AlreadyBound
 from chalicelib.jobs import sweep_orders
 from chalicelib.model import Account, Attempt, Funding, Order, OrderState, OrderStatus, Reading
 from chalicelib.ports import Accepted, Broke, Claimed
-from tests.world import LINK, SECOND, START, World
+from tests.world import LINK, START, World
 
 CREDIT, PRICE = 100 * SECOND, 900_000
 UNTIL = START + 1000 * SECOND

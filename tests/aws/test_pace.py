@@ -9,10 +9,11 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from chalicelib.aws.pace import LEAD, LEASE, DynamoPace
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import OrderState, Provider
 from chalicelib.panels.dialect import Reply
-from tests.world import LINK, SECOND, PretendPanel, World, buys, says
+from tests.world import LINK, PretendPanel, World, buys, says
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_slots_of_many_containers_are_an_interval_apart(world: World, slow: Prov
 
     def reserve(n: int) -> None:
         pace = DynamoPace(world.twin().table)
-        slots.append(pace.reserve(slow, holder=str(n), latest=world.time.at + 60 * SECOND))
+        slots.append(pace.reserve(slow, holder=str(n), latest=world.time.at + MINUTE))
 
     threads = [threading.Thread(target=reserve, args=(n,)) for n in range(12)]
     for thread in threads:
@@ -60,7 +61,7 @@ def test_spends_wait_for_their_slot_and_are_refused_unsent_when_there_is_none(wo
 
     pace = DynamoPace(world.parts.table)
     for n in range(30):
-        pace.reserve(slow, holder=str(n), latest=world.time.at + 60 * SECOND)
+        pace.reserve(slow, holder=str(n), latest=world.time.at + MINUTE)
     with pytest.raises(Refusal) as refused:
         world.add(service=service, link=LINK)
     assert refused.value.code is Code.SERVICE_UNAVAILABLE
@@ -103,7 +104,7 @@ def test_a_read_does_not_wait_long_but_answers_what_it_last_knew(world: World, s
     order = world.add(service=1000 + slow.number).order
     pace = DynamoPace(world.parts.table)
     for n in range(10):
-        pace.reserve(slow, holder=str(n), latest=world.time.at + 60 * SECOND)
+        pace.reserve(slow, holder=str(n), latest=world.time.at + MINUTE)
     before = world.time.at
     assert world.status(order).stale
     assert world.time.at - before <= 2 * SECOND

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.api.cors import preflight
 from chalicelib.aws.rotations import Rotation, Rotations, Step
+from chalicelib.clock import HOUR, MINUTE, SECOND
 from chalicelib.jobs import settle_orders, sync_catalogs
 from chalicelib.keys import new_client_key
 from chalicelib.model import Account
@@ -28,8 +29,8 @@ from tests.conftest import ROOT, aws_client, emulated_aws, stages, table_schema
 from tests.faults import vanished
 from tests.market import Market
 from tests.scenarios import SCENARIOS, Scenario, add, cancel, refill, settle, status, sweep, unknown
-from tests.stall import MINUTE, Punctual, Stall
-from tests.world import LINK, REGION, SECOND
+from tests.stall import Punctual, Stall
+from tests.world import LINK, REGION
 
 FUNCTIONS = ("api_handler", "settle_orders", "sweep_orders", "sync_catalogs")
 DENIED = {"AccessDenied", "AccessDeniedException"}
@@ -261,7 +262,7 @@ def tour_sync_catalogs(tour: Tour) -> None:
     del services[max(services)]
     assert sync_catalogs(parts) == {"done": 2, "failed": 0}
     _reject_key(market, market.parts)
-    market.time.at += 3600 * SECOND
+    market.time.at += HOUR
     assert sync_catalogs(tour.seen[-1].parts(market)) == {"done": 2, "failed": 0}
 
 

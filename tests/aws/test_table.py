@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from chalicelib.clock import SECOND
 from chalicelib.model import Account, OrderState
 from chalicelib.ports import Accounts, Mark
 from tests.aws.test_orders import UNTIL, accepted
 from tests.faults import TRANSACT
-from tests.world import SECOND, World
+from tests.world import World
 
 CREDIT, PRICE = 100 * SECOND, 900_000
 

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from chalicelib.clock import HOUR, SECOND
 from chalicelib.errors import Unavailable
 from chalicelib.model import Account
 from chalicelib.panels.dialect import Reply
-from tests.world import PROVIDER_KEY, SECOND, World
+from tests.world import PROVIDER_KEY, World
 
 
 class Down:
@@ -33,7 +34,7 @@ def test_an_old_key_is_used_while_there_is_no_newer_one_to_be_had(world: World) 
     assert parts.vault.key(Account("smosale")).value == PROVIDER_KEY
     down = world.twin(secrets=Down())
     down.vault._cache.update(parts.vault._cache)  # noqa: SLF001 - the container was warm when it went down
-    world.time.at += 3600 * SECOND
+    world.time.at += HOUR
     assert down.vault.key(Account("smosale")).value == PROVIDER_KEY
     with pytest.raises(Unavailable):
         down.vault.key(Account("smosale"), fresh=True)

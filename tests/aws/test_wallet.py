@@ -5,9 +5,10 @@ import threading
 import pytest
 
 from chalicelib.aws.wallet import ReferenceReused
+from chalicelib.clock import SECOND
 from chalicelib.errors import Refusal, StoreBusy
 from chalicelib.model import Tenant
-from tests.world import SECOND, World
+from tests.world import World
 
 
 def test_a_credit_counts_once_by_its_reference(world: World) -> None:

@@ -10,13 +10,14 @@ import pytest
 
 from chalicelib.aws.rotations import ENDS, STEPS, Rotations, Step
 from chalicelib.aws.vault import CURRENT, PREVIOUS
+from chalicelib.clock import SECOND
 from chalicelib.errors import Refusal
 from chalicelib.model import Account
 from chalicelib.panels.dialect import Reply
 from chalicelib.wiring import Parts, assemble
 from cli.console import Aws, Console, Failure
 from cli.rotation import Rotating
-from tests.world import PROVIDER_KEY, SECOND, World
+from tests.world import PROVIDER_KEY, World
 
 SMOSALE = Account("smosale")
 WATCH = 3

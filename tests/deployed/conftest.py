@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from chalicelib.aws.registry import IssuedKey, Registry
+from chalicelib.clock import SECOND
 from chalicelib.model import Tenant
 from chalicelib.settings import Settings
 from chalicelib.wiring import Parts
@@ -29,7 +30,6 @@ from cli.console import Aws
 from cli.deployment import deployed_api_url
 from cli.seed import PANELS
 from cli.system import LocalSystem
-from tests.world import SECOND
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.guesses import BURST
+from chalicelib.clock import HOUR, MINUTE, SECOND
 from chalicelib.keys import new_client_key
 from chalicelib.testmode import ENDS, PROVIDER, SETTLED_AFTER, Offer
 from tests.deployed.conftest import Deployment, SandboxPanel
 from tests.deployed.test_way import link
-from tests.world import SECOND
 
 pytestmark = pytest.mark.deployed
 CALLERS, CALLS = 4, 16
@@ -48,7 +48,7 @@ def test_a_revocation_and_a_suspension_hold_for_the_next_request_in_every_warm_c
 def test_a_rotated_key_works_for_its_overlap_and_not_longer(deployment: Deployment) -> None:
     first = deployment.issue()
     statuses(deployment, first.key)  # the containers start
-    second = deployment.registry.rotate_client(first.client.id, overlap=3600 * SECOND)
+    second = deployment.registry.rotate_client(first.client.id, overlap=HOUR)
     assert [statuses(deployment, one.key) for one in (first, second)] == [{200: CALLS}] * 2
     third = deployment.registry.rotate_client(first.client.id, overlap=0)
     assert [statuses(deployment, one.key) for one in (first, second)] == [{401: CALLS}] * 2
@@ -58,7 +58,7 @@ def test_a_rotated_key_works_for_its_overlap_and_not_longer(deployment: Deployme
     assert statuses(deployment, fourth.key) == {200: CALLS}
     [client] = deployment.registry.clients(first.client.tenant)
     assert client.used is not None
-    assert abs(client.used - time.time() * SECOND) < 60 * SECOND
+    assert abs(client.used - time.time() * SECOND) < MINUTE
 
 
 def test_test_keys_buy_nothing(deployment: Deployment, panels: Callable[[str], SandboxPanel]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.clock import SECOND
 from chalicelib.commands import AddCommand
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import Account, Funding, OrderState, OrderStatus, Tenant
@@ -13,7 +14,6 @@ from chalicelib.panels.dialect import Reply
 from tests.world import (
     FOLLOWERS,
     LINK,
-    SECOND,
     PretendPanel,
     World,
     buys_and_loses_the_answer,

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.model import OrderStatus, Reading, Tenant
 from chalicelib.panels.dialect import Reply
 from sandbox.orders import Stage
 from tests.api.http import Answered, v2, v3
 from tests.market import Market
-from tests.world import LINK, SECOND, PretendPanel, World, says
+from tests.world import LINK, PretendPanel, World, says
 
 PANELS = ("smosale", "smmrich", "smmleaf", "mysticsmm", "smmafrica")
 STATUS_FIELDS = {"charge", "start_count", "status", "remains", "currency"}
@@ -172,7 +173,7 @@ def test_v2_a_refill_is_text_for_one_and_a_number_in_a_batch(market: Market) -> 
 def test_refill_status_in_all_its_forms(market: Market) -> None:
     refills = [int(v2(market, {"action": "refill", "order": completed(market)}).json["refill"]) for _ in range(2)]
     assert v2(market, {"action": "refill_status", "refill": refills[0]}).json == {"status": "In progress"}
-    market.time.at += 60 * SECOND
+    market.time.at += MINUTE
     assert v2(market, {"action": "refill_status", "refill": str(refills[0])}).json == {"status": "Completed"}
     assert v2(market, {"action": "refill_status", "order": refills[0]}).json == {"status": "Completed"}
     expected = [

@@ -7,15 +7,15 @@ from itertools import cycle
 
 import pytest
 
+from chalicelib.clock import MINUTE, SECOND, Clock
 from chalicelib.errors import NeverSent
 from chalicelib.jobs import settle_orders, sweep_orders
 from chalicelib.model import OrderState
 from chalicelib.panels.dialect import Reply
-from chalicelib.ports import Clock
 from tests.faults import SEND, Fault, Hit, Wire, killed_before, late, reply_lost, vanished
 from tests.scenarios import FOR_EVER, NAME, known, mishap, unknown
-from tests.stall import CREDIT, MINUTE, Stall
-from tests.world import SECOND, MovableClock
+from tests.stall import CREDIT, Stall
+from tests.world import MovableClock
 
 AHEAD, BEHIND = 5 * MINUTE, -5 * MINUTE
 PRICE = 900_000

@@ -17,11 +17,11 @@ from botocore.exceptions import ClientError
 
 from chalicelib.api.answers import serve
 from chalicelib.api.v3 import V3
+from chalicelib.clock import SECOND, Clock
 from chalicelib.model import OrderState, Tenant
-from chalicelib.ports import Clock
 from chalicelib.wiring import Parts
 from tests.api.http import Answered, incoming
-from tests.world import LINK, SECOND, START, World, cannot_be_reached
+from tests.world import LINK, START, World, cannot_be_reached
 
 CALLERS = 50
 CREDIT = 100 * SECOND

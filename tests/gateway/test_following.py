@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib import money
 from chalicelib.aws.accounts import KEPT
+from chalicelib.clock import DAY, HOUR, MINUTE, SECOND
 from chalicelib.following import MOST_OPEN, MOST_UNSETTLED
 from chalicelib.jobs import settle_orders
 from chalicelib.model import FINAL, RECHECKS, REOPENS, Account, Order, OrderState, OrderStatus, Source, may_follow
@@ -16,12 +17,11 @@ from chalicelib.ports import Charged, Mark, Orders
 from sandbox.faults import ActiveFault
 from sandbox.orders import Stage
 from tests.market import Market
-from tests.settling import MINUTE, Shop
-from tests.world import LINK, SECOND, World, says
+from tests.settling import Shop
+from tests.world import LINK, World, says
 
 PANELS = ("smosale", "smmrich", "smmleaf", "mysticsmm", "smmafrica")
 CREDIT = 1000 * SECOND
-DAY = 24 * 3600 * SECOND
 UNTIL = 2**62
 
 
@@ -135,7 +135,7 @@ def test_a_refill_opens_a_completed_order_again_until_it_is_done(market: Market)
     assert statuses(later(shop, order, Stage.IN_PROGRESS, 300))[-2:] == [OrderStatus.COMPLETED, OrderStatus.IN_PROGRESS]
     panel = market.panel("smosale")
     panel.move(panel.orders[order.provider_order or 0], Stage.CANCELED)
-    market.time.at += 2 * 3600 * SECOND
+    market.time.at += 2 * HOUR
     shop.wait()
     found = shop.look(order)
     assert statuses(found)[-1] is OrderStatus.CANCELED
@@ -211,9 +211,9 @@ def test_a_subscriptions_order_that_had_ended_when_it_was_seen_is_not_asked_for_
     fields: dict[str, Any] = {"username": "someone", "min": 100, "max": 200, "posts": 2, "delay": 0}
     service = market.service("smosale", "Subscriptions")
     parent = shop.buy("smosale", service=service, link=None, quantity=None, **fields)
-    market.time.at += 3600 * SECOND
+    market.time.at += HOUR
     market.panel("smosale").funds()
-    market.time.at += 3600 * SECOND
+    market.time.at += HOUR
     shop.wait(2)
     assert len(shop.look(parent).children) == 2
     assert list(market.parts.orders.open(Account("smosale"), before=UNTIL)) == []

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
+from chalicelib.clock import SECOND
 from chalicelib.errors import Code, Refusal, StoreBusy
 from chalicelib.model import Tenant
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.purchase import ANSWER_TIME
-from tests.world import PROVIDER_KEY, SECOND, PretendPanel, World, buys, cannot_be_reached
+from tests.world import PROVIDER_KEY, PretendPanel, World, buys, cannot_be_reached
 
 CREDIT = 100 * SECOND
 PRICE = 900_000

@@ -15,6 +15,7 @@ from chalicelib.api.answers import serve
 from chalicelib.api.cors import preflight
 from chalicelib.api.v3 import V3
 from chalicelib.aws.registry import Exists
+from chalicelib.clock import SECOND
 from chalicelib.commands import AddCommand, StatusCommand
 from chalicelib.errors import Code, Refusal
 from chalicelib.jobs import sweep_orders, sync_catalog
@@ -23,17 +24,7 @@ from chalicelib.ordering import SENDER_GONE
 from chalicelib.panels.dialect import Reply
 from chalicelib.wiring import Parts
 from tests.api.http import Answered, incoming, v2, v3
-from tests.world import (
-    FOLLOWERS,
-    LINK,
-    PROVIDER_KEY,
-    SECOND,
-    PretendPanel,
-    World,
-    buys,
-    cannot_be_reached,
-    says,
-)
+from tests.world import FOLLOWERS, LINK, PROVIDER_KEY, PretendPanel, World, buys, cannot_be_reached, says
 
 CREDIT = 100 * SECOND
 PRICE = 900_000

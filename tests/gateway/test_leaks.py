@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from chalicelib import jobs, log
+from chalicelib.clock import SECOND
 from chalicelib.errors import AnswerLost, PanelgateError
 from chalicelib.model import Account, Funding, Tenant
 from chalicelib.panels.dialect import Reply, Request
@@ -28,7 +29,7 @@ from sandbox.faults import FAULTS, ActiveFault
 from tests.api.http import Answered, v2, v3
 from tests.market import Market
 from tests.spellings import ESCAPED, SPELLED, left_of
-from tests.world import LINK, SECOND
+from tests.world import LINK
 
 # What a reply may be that repeats a key: KEY as somebody spells it, PART the beginning of that.
 REPLIES: Mapping[str, tuple[int, str]] = MappingProxyType(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from chalicelib.clock import SECOND
 from chalicelib.errors import Code, Refusal, StoreBusy
 from chalicelib.jobs import sweep_orders
 from chalicelib.model import Funding, OrderState, Tenant
@@ -19,7 +20,6 @@ from tests.market import Market
 from tests.world import (
     FOLLOWERS,
     LINK,
-    SECOND,
     PretendPanel,
     World,
     buys,

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from chalicelib.actions import Placed
 from chalicelib.aws.orders import DynamoOrders
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.errors import AlreadyBound, PanelgateError, StoreBusy
 from chalicelib.jobs import settle_orders, sweep_orders
 from chalicelib.model import Order, OrderState, OrderStatus, Reading, Source
@@ -41,8 +42,8 @@ from tests.faults import (
     vanished,
 )
 from tests.scenarios import FOR_EVER
-from tests.stall import MINUTE, Stall
-from tests.world import SECOND, World
+from tests.stall import Stall
+from tests.world import World
 
 IS_WHOLE = os.environ.get("PANELGATE_FAULTS") == "all"
 BOUNDED = settings(

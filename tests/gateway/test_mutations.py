@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.model import Order
 from chalicelib.panels.dialect import Reply
 from chalicelib.settlement import Settlement
@@ -13,8 +14,7 @@ from chalicelib.wiring import Parts, assemble
 from sandbox.orders import Stage
 from tests.faults import SEND, TRANSACT, Fault, Hit, Wire, broken_after, late, reply_lost, vanished
 from tests.scenarios import FOR_EVER, NAME, known, mishap
-from tests.stall import MINUTE, Stall, Verdict
-from tests.world import SECOND
+from tests.stall import Stall, Verdict
 
 Scene = Callable[[Stall], None]
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.orders import DynamoOrders, binding_key
+from chalicelib.clock import SECOND
 from chalicelib.errors import StoreBusy
 from chalicelib.model import Account, Order
 from chalicelib.panels.dialect import Reply
 from tests.api.http import v2, v3
 from tests.faults import FAULTS, Fault, Killed, Wire
-from tests.world import COMMENTS, FOLLOWERS, SECOND, PretendPanel, World
+from tests.world import COMMENTS, FOLLOWERS, PretendPanel, World
 
 CREDIT = 100 * SECOND
 UNIT = 350  # micro-USD

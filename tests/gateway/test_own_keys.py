@@ -10,6 +10,7 @@ import pytest
 from chalicelib.aws.audit import findings
 from chalicelib.aws.registry import Missing
 from chalicelib.aws.table import Write
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.gateway import Credentials
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
 from chalicelib.model import Account, Funding, OrderState, Tenant
@@ -25,10 +26,9 @@ from tests.gateway.test_subscriptions import status as subscription
 from tests.gateway.test_subscriptions import subscribe
 from tests.market import Market
 from tests.settling import Shop
-from tests.world import LINK, SECOND
+from tests.world import LINK
 
 CREDIT = 1000 * SECOND
-MINUTE = 60 * SECOND
 
 
 def bought_by(market: Market, slug: str, customer: str) -> list[int]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib import money
+from chalicelib.clock import HOUR, MINUTE, SECOND
 from chalicelib.errors import StoreBusy
 from chalicelib.model import Funding, OrderStatus, Reading, Tenant
 from sandbox.orders import Stage
@@ -18,7 +19,7 @@ from tests.api.http import v2, v3
 from tests.faults import FAULTS, Fault, Killed, Wire
 from tests.gateway.test_types import ORDERS
 from tests.market import Market
-from tests.world import FOLLOWERS, LINK, SECOND, World, says
+from tests.world import FOLLOWERS, LINK, World, says
 
 PANELS = ("smosale", "smmrich", "smmleaf", "mysticsmm", "smmafrica")
 CREDIT = 1000 * SECOND
@@ -211,7 +212,7 @@ def test_no_fault_pays_back_twice_or_never(world: World, at: int, fault: Fault) 
     told = _look_through(world, Wire(world, fault, at), number)
     if told is not None and told.status == 200 and told.json["charge"] == 0:
         assert world.money() == (100 * SECOND, 0), "it was told of a refund that was not made"
-    world.time.at += 60 * SECOND
+    world.time.at += MINUTE
     assert look(world, number)["charge"] == 0
     assert world.money() == (100 * SECOND, 0)
 
@@ -251,7 +252,7 @@ def test_a_subscriptions_child_that_ended_before_it_was_seen_is_not_paid_back_tw
     world.time.at += 16 * SECOND
     children = look(world, number)["orders"]
     assert world.money() == (100 * SECOND - 40_000, 0)
-    world.time.at += 60 * SECOND
+    world.time.at += MINUTE
     assert look(world, children[0])["charge"] == 0.04
     assert world.money() == (100 * SECOND - 40_000, 0)
 
@@ -314,7 +315,7 @@ def test_an_end_is_believed_whatever_the_clock_of_the_reading_before(world: Worl
     number = order(world, status="Canceled")
     record = world.parts.orders.get("acme", number)
     assert record is not None
-    ahead = Reading(status=OrderStatus.IN_PROGRESS, start_count=None, remains=None, at=world.time.at + 3600 * SECOND)
+    ahead = Reading(status=OrderStatus.IN_PROGRESS, start_count=None, remains=None, at=world.time.at + HOUR)
     record = world.parts.orders.observe(record, ahead, refunded=0, until=ahead.at)
     told = look(world, number)
     assert (told["status"], told["charge"], told["stale"]) == ("canceled", 0, False)
@@ -330,7 +331,7 @@ def test_a_live_reading_far_ahead_gives_way_to_a_later_look(world: World) -> Non
     number = order(world, status="In progress", remains="10")
     record = world.parts.orders.get("acme", number)
     assert record is not None
-    ahead = Reading(status=OrderStatus.PENDING, start_count=None, remains=None, at=world.time.at + 3600 * SECOND)
+    ahead = Reading(status=OrderStatus.PENDING, start_count=None, remains=None, at=world.time.at + HOUR)
     world.parts.orders.observe(record, ahead, refunded=0, until=ahead.at)
     told = look(world, number)
     assert (told["status"], told["stale"]) == ("in_progress", False)

@@ -7,10 +7,11 @@ import pytest
 
 from chalicelib.aws.rotations import Rotation, Rotations, Step
 from chalicelib.aws.vault import CURRENT, PENDING, PREVIOUS, REJECTED_FOR
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.errors import Code, Refusal, Unavailable
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Account
-from tests.world import PROVIDER_KEY, SECOND, World
+from tests.world import PROVIDER_KEY, World
 
 SMOSALE = Account("smosale")
 FIRST, SECOND_KEY, THIRD, FOURTH = ("0" * 32, "1" * 32, "2" * 32, "3" * 32)
@@ -103,7 +104,7 @@ def test_what_works_is_the_containers_key_from_then_on(versions: World) -> None:
         assert key.version == THIRD
         break
     assert vault.key(SMOSALE).version == THIRD
-    versions.time.at += 60 * SECOND
+    versions.time.at += MINUTE
     assert vault.key(SMOSALE).version == SECOND_KEY
 
 
@@ -171,7 +172,7 @@ def test_a_warm_container_uses_a_rotated_key_within_60_s_though_the_old_one_work
     store(world, SECOND_KEY, *DONE)
     promote(world, SECOND_KEY)
     world.panel.keys = {PROVIDER_KEY, value(SECOND_KEY)}
-    world.time.at += 60 * SECOND
+    world.time.at += MINUTE
     world.add()
     assert [fields["key"] for fields in world.panel.requests] == [PROVIDER_KEY, value(SECOND_KEY)]
 

@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib import money
 from chalicelib.actions import Placed
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.jobs import needing_decision, settle_orders
 from chalicelib.model import Order, OrderState, Source, Tenant
 from chalicelib.panels.dialect import Reply, Request
@@ -16,8 +17,8 @@ from chalicelib.wiring import Parts, assemble
 from sandbox.faults import ActiveFault
 from tests.api.http import v3
 from tests.market import Market
-from tests.settling import MINUTE, QUIET, Shop
-from tests.world import LINK, SECOND
+from tests.settling import QUIET, Shop
+from tests.world import LINK
 
 CREDIT = 1000 * SECOND
 UNKNOWN, PLACED, NOT_PLACED = OrderState.UNKNOWN, OrderState.PLACED, OrderState.NOT_PLACED

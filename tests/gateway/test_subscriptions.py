@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from chalicelib.clock import MINUTE, SECOND
 from chalicelib.errors import StoreBusy
 from chalicelib.model import Funding, Tenant
 from sandbox.orders import Stage
 from tests.api.http import v2, v3
 from tests.market import Market
-from tests.world import SECOND
 
 CREDIT = 1000 * SECOND
 RATE = 350  # micro-USD a unit: 0.35 per 1000
@@ -53,7 +53,7 @@ def test_each_child_is_an_order_of_ours_charged_out_of_the_hold(market: Market) 
     number = subscribe(market, posts=3)
     held = 3 * 30 * RATE
     assert status(market, number) == {"status": "Active", "expiry": None, "posts": "0", "orders": []}
-    market.time.at += 60 * SECOND
+    market.time.at += MINUTE
     shown = status(market, number)
     assert shown["status"] == "Active"
     children = shown["orders"]
@@ -88,7 +88,7 @@ def test_the_first_answer_is_given_again_whatever_the_subscription_has_spent(mar
     first = v3(market, fields, headers={"idempotency-key": "k"})
     for _ in range(4):
         status(market, first.json["order"])
-        market.time.at += 60 * SECOND
+        market.time.at += MINUTE
         again = v3(market, fields, headers={"idempotency-key": "k"})
         assert (again.status, again.text) == (first.status, first.text)
 
