@@ -80,6 +80,7 @@ class Terms:
         extra: the type's further fields and those that no type knows, as text.
         units: what is paid for: all runs, and all posts that a subscription holds money for.
         packaged: the rate is the price of the whole order.
+        endless: a subscription without a number of posts; what it will cost in all, nobody knows.
     """
 
     link: str | None
@@ -89,6 +90,7 @@ class Terms:
     extra: Mapping[str, str] = field(default_factory=dict)
     units: int = 1
     packaged: bool = False
+    endless: bool = False
 
     def charge(self, rate: int) -> int:
         """Return the price in micro-USD at ``rate`` micro-USD per 1000, or per package."""
@@ -210,7 +212,8 @@ def _subscription(fields: Mapping[str, str | int], service: Service, extra: Mapp
     units = most * max(1, posts)
     if units > MAX_UNITS:
         raise _incorrect_quantity("posts")
-    return Terms(None, most, extra=extra, units=units)
+    # 0 is "old posts only" in the official example (protocol.md 1.3), and nobody promises that each panel stops there.
+    return Terms(None, most, extra=extra, units=units, endless=not fields.get("posts"))
 
 
 def _check_subscription(fields: Mapping[str, str | int]) -> None:

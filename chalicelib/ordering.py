@@ -13,6 +13,7 @@ from chalicelib.clock import SECOND, Clock
 from chalicelib.commands import AddCommand
 from chalicelib.errors import Code, Refusal, StoreBusy, Unavailable, try_later
 from chalicelib.model import (
+    Allowance,
     Attempt,
     Budget,
     Change,
@@ -140,7 +141,7 @@ class Ordering:
             claim_window=tenant.dedupe * SECOND if command.idempotency_key is None else None,
             link_claim=_link_claim(tenant, command.service, terms.link),
             budget=_budget(tenant, now),
-            allowance=None if session.token is None else session.token.allowance,
+            allowance=_allowance(session, terms),
             audience=session.audience,
             idempotency_key=command.idempotency_key,
             extra=terms.extra,
@@ -233,6 +234,14 @@ def _target(link: str) -> str:
         return link
     place, path, rest = address.groups()
     return place.lower() + path.rstrip("/") + rest
+
+
+def _allowance(session: Session, terms: Terms) -> Allowance | None:
+    """Return what an order counts against if its token has a limit, or refuse one that could go on beyond it."""
+    allowance = None if session.token is None else session.token.allowance
+    if allowance is not None and terms.endless:
+        raise Refusal(Code.INVALID_REQUEST, "This token has a limit: say how many posts", field="posts")
+    return allowance
 
 
 def _budget(tenant: Tenant, now: int) -> Budget | None:

@@ -14,7 +14,8 @@ from chalicelib.api.cors import preflight
 from chalicelib.clock import MINUTE, SECOND
 from chalicelib.keys import _checksum, new_browser_token, parse_browser_token, parse_client_key
 from chalicelib.model import Provider, Tenant, Token
-from tests.api.http import Answered, incoming, v2, v3
+from tests.api.http import Answered, Caller, incoming, v2, v3
+from tests.market import Market
 from tests.world import LINK, World, buys_and_loses_the_answer, cannot_be_reached, says
 
 PAGE, OTHER_PAGE = "https://shop.example", "https://blog.example"
@@ -33,19 +34,19 @@ def shop(world: World) -> World:
     return world
 
 
-def ask_token(world: World, key: str | None = None, **fields: Any) -> Answered:
+def ask_token(world: Caller, key: str | None = None, **fields: Any) -> Answered:
     given = {"action": "token", "actions": ALL, "ttl": 600, **fields}
     return v3(world, given, headers={"authorization": f"Bearer {key or world.key}"})
 
 
-def token(world: World, key: str | None = None, **fields: Any) -> str:
+def token(world: Caller, key: str | None = None, **fields: Any) -> str:
     answer = ask_token(world, key, **fields)
     assert answer.status == 200, answer.text
     text: str = answer.json["token"]
     return text
 
 
-def page(world: World, key: str, fields: Mapping[str, Any], *, origin: str | None = PAGE, **given: Any) -> Answered:
+def page(world: Caller, key: str, fields: Mapping[str, Any], *, origin: str | None = PAGE, **given: Any) -> Answered:
     """Ask as a page does."""
     headers = {"authorization": f"Bearer {key}", **({} if origin is None else {"origin": origin})}
     return v3(world, fields, headers={**headers, **given.pop("headers", {})}, **given)
@@ -327,7 +328,7 @@ def test_v2_knows_no_browser_tokens(shop: World) -> None:
 # -- what it may spend -----------------------------------------------------------------------------------------------
 
 
-def spent(world: World, text: str) -> int:
+def spent(world: Caller, text: str) -> int:
     key = parse_browser_token(text)
     assert key is not None
     item = world.parts.table.get(f"T#{key.tenant}", f"TOKEN#{key.id}")
@@ -397,6 +398,45 @@ def test_what_comes_back_after_its_end_leaves_nothing_behind(shop: World) -> Non
     assert shop.parts.orders.give_up(order, "nothing", until=shop.time.at + SECOND, source=order.journal[0].source)
     assert shop.parts.table.get("T#shop", f"TOKEN#{key.id}") is None
     assert shop.money("shop") == (100 * SECOND, 0)
+
+
+# Of a panel's service at 0.35 per 1000: 10_500 micro-USD a post at most.
+SUBSCRIPTION = {"action": "add", "username": "star", "min": 20, "max": 30, "delay": 0}
+POST = 10_500
+
+
+def subscribe(market: Market, key: str, **fields: Any) -> Answered:
+    service = market.service("smosale", "Subscriptions")
+    return page(market, key, {**SUBSCRIPTION, "service": service, **fields}, origin=None)
+
+
+@pytest.mark.parametrize(
+    "posts", [{}, {"posts": ""}, {"posts": 0}, {"posts": "0", "old_posts": 1}, {"expiry": "31/12/2099"}]
+)
+def test_400_a_subscription_without_end_under_a_limit(market: Market, posts: dict[str, Any]) -> None:
+    answer = subscribe(market, token(market, max_charge="0.5"), **posts)
+    assert refused(answer) == (400, "invalid_request")
+    assert "posts" in answer.json["error"]
+    assert not market.bought("smosale")
+    assert subscribe(market, token(market), **posts).status == 200, "where there is no limit, it may be without end"
+
+
+def test_402_a_subscriptions_orders_together_cost_no_more_than_it_may_spend(market: Market) -> None:
+    before, _ = market.money()
+    child = token(market, max_charge="0.0315")
+    assert refused(subscribe(market, child, posts=3, old_posts=1)) == (402, "spend_limit_reached")
+    number = subscribe(market, child, posts=3).json["order"]
+    assert spent(market, child) == 3 * POST
+    assert refused(subscribe(market, child, posts=1)) == (402, "spend_limit_reached")
+    for _ in range(12):
+        market.time.sleep(120)
+        v3(market, {"action": "status", "order": number})
+    made = market.parts.orders.get("acme", number)
+    assert made is not None
+    assert len(made.children) == 3
+    available, held = market.money()
+    assert held == 0
+    assert 0 < before - available <= 3 * POST
 
 
 def test_no_race_passes_the_limit(shop: World) -> None:

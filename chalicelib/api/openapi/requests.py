@@ -41,7 +41,8 @@ _FIELDS: Mapping[str, str] = {
     "min": "Subscriptions: the least that a post gets.",
     "max": "Subscriptions: the most that a post gets.",
     "delay": "Subscriptions: minutes to wait after a post.",
-    "posts": "Subscriptions: how many posts to come; without it all, with 0 none.",
+    "posts": "Subscriptions: how many posts to come; without it all, with 0 none. A token with `max_charge` must say "
+    "it, and not 0.",
     "old_posts": "Subscriptions: how many earlier posts.",
     "expiry": "Subscriptions: the last day, as d/m/Y.",
     "device": "Web Traffic: 1 desktop, 2 Android, 3 iOS, 4 mobile, 5 all.",
