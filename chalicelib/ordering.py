@@ -194,10 +194,10 @@ def _charge(command: AddCommand, terms: Terms, rate: int) -> int:
 def key_claim(session: Session, key: str) -> str:
     """Return the claim that an order with an idempotency key holds.
 
-    The tenant's programs share one name space, and each audience of pages has its own: a page must neither learn nor
-    block what another one's key has made. No key holds a NUL.
+    The tenant's programs share one name space, and each claimant has its own: a page must neither learn nor block what
+    another's key has made. No key holds a NUL.
     """
-    name = key if session.audience is None else f"{session.audience}\0{key}"
+    name = key if session.claimant is None else f"{session.claimant}\0{key}"
     return "KEY#" + hashlib.sha256(name.encode()).hexdigest()
 
 
@@ -211,7 +211,7 @@ def _claim(session: Session, command: AddCommand, fingerprint: str) -> str | Non
         return key_claim(session, command.idempotency_key)
     if not session.tenant.dedupe:
         return None
-    return "SAME#" + (fingerprint if session.audience is None else digest([session.audience, fingerprint]))
+    return "SAME#" + (fingerprint if session.claimant is None else digest([session.claimant, fingerprint]))
 
 
 def _link_claim(tenant: Tenant, service: int, link: str | None) -> str | None:

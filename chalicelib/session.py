@@ -27,6 +27,16 @@ class Session:
         return None if self.token is None else self.token.audience
 
     @property
+    def claimant(self) -> str | None:
+        """In whose name it takes idempotency keys; None: in that of its tenant's programs.
+
+        A page outlives its tokens, so where those name no subject, all pages of a client are one.
+        """
+        if self.token is None or self.token.subject is not None:
+            return self.audience
+        return f"client {self.scope.client}"
+
+    @property
     def sees_prices(self) -> bool:
         """Whether it is told balances, prices and charges."""
         return self.token is None or self.token.prices

@@ -540,6 +540,34 @@ def test_an_order_like_anothers_is_not_taken_for_it(shop: World) -> None:
     assert len({placed(shop, key) for key in (ann, bob, token(shop), shop.key)}) == 4
 
 
+def test_a_key_makes_one_order_though_the_page_has_a_new_token(shop: World) -> None:
+    keyed = {**ADD, "idempotency_key": "cart-1"}
+    shop.panel.behaviours["add"] = buys_and_loses_the_answer
+    old = token(shop, ttl=60)
+    first = page(shop, old, keyed)
+    assert first.status == 202
+    shop.time.sleep(60)
+    assert refused(page(shop, old, keyed)) == (401, "invalid_api_key")
+    new = token(shop)
+    again = page(shop, new, keyed)
+    assert (again.status, again.json) == (first.status, first.json)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert refused(page(shop, new, {**keyed, "quantity": 200})) == (422, "idempotency_key_reused")
+    assert len(shop.panel.purchases) == 1
+
+    assert listed(shop, new) == listed(shop, new, idempotency_key="cart-1") == [], "whose it is, it need not know"
+    assert refused(page(shop, new, {"action": "status", "order": first.json["order"]})) == (404, "order_not_found")
+    other_programs = token(shop, client(shop))
+    assert "Idempotent-Replayed" not in page(shop, other_programs, keyed).headers
+
+
+def test_an_order_of_the_same_page_is_taken_for_it_though_the_token_is_new(shop: World) -> None:
+    shop.registry.set_tenant(replace(SHOP, dedupe=120))
+    assert placed(shop, token(shop)) == placed(shop, token(shop))
+    placed(shop, token(shop, client(shop)))
+    assert len(shop.panel.purchases) == 2
+
+
 def test_pages_of_its_orders(shop: World) -> None:
     ann = token(shop, subject="ann")
     orders = []

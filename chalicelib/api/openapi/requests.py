@@ -58,7 +58,8 @@ _FIELDS: Mapping[str, str] = {
     "services": "The ids of the services that it may order; without it all of yours.",
     "subject": "Your name for a customer of yours, whose orders the token makes and sees; without it, its own.",
     "prices": "Whether it sees the balance, prices and charges.",
-    "idempotency_key": "The same key makes one order only, however often it is sent. As the header Idempotency-Key.",
+    "idempotency_key": "The same key makes one order only, however often it is sent. As the header Idempotency-Key. "
+    "A token's keys are those of its `subject` or, without one, of all tokens of its client.",
 }
 _KEY: Schema = {"type": "string", "description": "Your key, unless a header or the query has it."}
 _EMPTY: Sequence[Schema] = ({"type": "null"}, {"const": ""})
