@@ -39,6 +39,7 @@ from chalicelib.fields import (
     Word,
     is_given,
 )
+from chalicelib.keys import holds_key
 
 MAX_FIELDS = 64
 # In bytes: DynamoDB's items hold 400 KB.
@@ -46,6 +47,7 @@ MAX_ORDER = 300_000
 # These belong to the conversation with us and never travel on (contract 4).
 OWN_FIELDS = frozenset({"key", "action", "api_token", "idempotency_key", "max_charge"})
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+_UNDERSCORES = str.maketrans(".-", "__")
 _USER_NAME = re.compile(r"@?[A-Za-z0-9._-]+")
 # With a port the host has a dot: `tel:123/4` is another scheme.
 _HOST_PATH = re.compile(r"(?:[\w.-]+|[\w-]+(?:\.[\w-]+)+:[0-9]{1,5})/\S*")
@@ -272,8 +274,7 @@ class AddCommand(Command):
         Raises:
             Refusal: a field is wrong, whatever the type of the service.
         """
-        own = OWN_FIELDS - cls.model_fields.keys()
-        given = {name: value for name, value in fields.items() if name not in own}
+        given = {name: value for name, value in fields.items() if name in cls.model_fields or _may_travel(name, value)}
         _check_names(given.keys() - cls.model_fields.keys())
         key = given.pop("idempotency_key", None)
         if sum(_size(value) for value in given.values()) > MAX_ORDER:
@@ -289,6 +290,11 @@ class AddCommand(Command):
         return command
 
 
+def _may_travel(name: str, value: object) -> bool:
+    """Say whether a field that no type knows may go to a panel: a key of ours may not, under whatever name."""
+    return name not in OWN_FIELDS and not (isinstance(value, str) and holds_key(value))
+
+
 def _size(value: object) -> int:
     """Return how many bytes a field will take as text; a short number in JSON may be a long one in full."""
     if isinstance(value, list | dict):
@@ -301,9 +307,11 @@ def _check_names(further: Collection[str]) -> None:
         raise Refusal(Code.INVALID_REQUEST, f"A request has at most {MAX_FIELDS} fields")
     if not all(_FIELD_NAME.fullmatch(name) for name in further):
         raise Refusal(Code.INVALID_REQUEST, "A field's name has 1 to 64 letters, digits, dots, dashes or underscores")
-    # To PHP `old.posts` is `old_posts`: what is ours, or a type's, does not travel under such a name.
-    if any(name.replace(".", "_") in OWN_FIELDS | AddCommand.model_fields.keys() for name in further):
-        raise Refusal(Code.INVALID_REQUEST, "A field's name is that of another one, with a dot")
+    # To PHP `old.posts` is `old_posts`, and some panel may not tell `Quantity` from `quantity`: what is ours, or a
+    # type's, does not travel under such a name. Nor may a caller believe that `Idempotency-Key` was heeded.
+    taken = OWN_FIELDS | AddCommand.model_fields.keys()
+    if any(name.lower().translate(_UNDERSCORES) in taken for name in further):
+        raise Refusal(Code.INVALID_REQUEST, "A field's name is that of another one in another spelling")
 
 
 def _reworded(refusal: Refusal) -> Refusal:

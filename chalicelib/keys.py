@@ -88,6 +88,11 @@ def parse_browser_token(text: str) -> TokenKey | None:
     return None if parts is None else TokenKey(*parts)
 
 
+def holds_key(text: str) -> bool:
+    """Say whether something of the form of a client key or a browser token stands in a text."""
+    return any(form.search(text) for form in (_CLIENT_KEY, _BROWSER_TOKEN))
+
+
 def _parse(form: re.Pattern[str], text: str) -> tuple[str, str, bytes] | None:
     match = form.fullmatch(text)
     if match is None or _checksum(match["head"]) != match["checksum"]:

@@ -2,10 +2,12 @@
 
 import json
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 
+from chalicelib.clock import SECOND
+from chalicelib.model import Tenant
 from tests.api.http import FORM, Answered, v2
 from tests.market import Market
 from tests.world import LINK
@@ -110,6 +112,30 @@ def test_an_empty_key_in_one_place_does_not_hide_a_good_one_in_another(market: M
         "x-api-key": {"headers": {"content-type": FORM, "authorization": "Bearer", "x-api-key": market.key}},
     }
     assert v2(market, body=b"key=&action=balance", **places[place]).json == {"balance": "1000", "currency": "USD"}
+
+
+# The places of a key, the first that holds one first.
+PLACES = ("body", "query", "bearer", "x-api-key")
+
+
+@pytest.mark.parametrize(
+    ("first", "other"), [(one, other) for number, one in enumerate(PLACES) for other in PLACES[number + 1 :]]
+)
+def test_of_keys_in_several_places_the_first_counts_be_it_good_or_not(market: Market, first: str, other: str) -> None:
+    def ask(**keys: str) -> Any:
+        headers = {"content-type": FORM}
+        if "bearer" in keys:
+            headers["authorization"] = f"Bearer {keys['bearer']}"
+        if "x-api-key" in keys:
+            headers["x-api-key"] = keys["x-api-key"]
+        query = (("key", keys["query"]),) if "query" in keys else ()
+        body = urlencode({"action": "balance", **({"key": keys["body"]} if "body" in keys else {})}).encode()
+        return v2(market, headers=headers, query=query, body=body).json
+
+    neighbour = market.add_tenant(Tenant(id="neighbour"), credit=7 * SECOND)
+    assert ask(**{first: market.key, other: neighbour}) == {"balance": "1000", "currency": "USD"}
+    assert ask(**{first: neighbour, other: market.key}) == {"balance": "7", "currency": "USD"}
+    assert ask(**{first: "wrong", other: market.key}) == {"error": "Invalid API key"}
 
 
 COMMENTS: dict[str, Any] = {

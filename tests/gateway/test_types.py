@@ -1,6 +1,7 @@
 """Every order type of the protocol, from a caller's form to the panel's books."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib import jobs
+from chalicelib.keys import new_browser_token, new_client_key
 from chalicelib.model import Tenant
 from sandbox.purchase import TYPES
 from tests.api.http import v2, v3
@@ -308,6 +310,33 @@ def test_no_field_of_ours_travels_under_a_name_that_php_turns_into_it(market: Ma
     fields = {"action": "add", "service": market.service("smosale", "Default"), "link": LINK, "quantity": 100}
     answer = v3(market, {**fields, name: "5"})
     assert (answer.status == 200) is (name in {"a.b", "quantity."})
+
+
+@pytest.mark.parametrize(
+    "name", ["Key", "ACTION", "Api_Token", "Idempotency-Key", "IDEMPOTENCY_KEY", "Max-Charge", "Quantity", "Posts"]
+)
+def test_no_field_of_ours_travels_in_other_letters(market: Market, name: str) -> None:
+    fields = {"action": "add", "service": market.service("smosale", "Default"), "link": LINK, "quantity": 100}
+    answer = v3(market, {**fields, name: "5"})
+    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert not market.bought("smosale")
+
+
+@pytest.mark.parametrize("name", ["api_key", "Key"])
+@pytest.mark.parametrize("around", ["{}", "Bearer {}", "{}x"])
+@pytest.mark.parametrize("new_key", [new_client_key, new_browser_token])
+def test_a_key_of_ours_does_not_travel_on(
+    market: Market, new_key: Callable[[str], str], around: str, name: str
+) -> None:
+    key = new_key("acme")
+    fields = {"action": "add", "service": market.service("smosale", "Default"), "link": LINK, "quantity": 100}
+    answer = v2(market, {**fields, name: around.format(key), "goal_key": "launch"})
+    assert "order" in answer.json, answer.text
+    [sent] = market.asked("smosale", "add")
+    assert sent["goal_key"] == "launch"
+    assert key not in str(sent)
+    assert name not in sent
+    assert key not in str(list(market.parts.table.query("T#acme")))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ out, errors as `{"error": "…"}`; the one other status is 429. `/v2/` with a sl
 **v3** is for programs of your own: JSON in, exact numbers, HTTP statuses and error codes out.
 
 The key travels as `Authorization: Bearer`, or as the field `key` of the body; v2 also takes `X-Api-Key` and `?key=`.
+Of several the body's counts, then the query's, that of `Authorization`, that of `X-Api-Key`, be it good or not.
 Send an `Idempotency-Key` with every `add`: then it is safe to repeat.
 
 Every answer has an `X-Request-Id`. What does not reach the API (an unknown path, a body of megabytes, a failure of the
