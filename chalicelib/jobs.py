@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 # The next run begins a minute after this one, in µs.
 SETTLE_TIME = 50 * SECOND
+# An account's least share of it: a slow call that meets a rejection and the reading of another key must fit in. Where a
+# panel with many accounts is slow, there is no time for all.
+_LEAST_SHARE = 15 * SECOND
 # A catalog may be large and its panel slow; a schedule has more time than a request.
 SYNC_TIME = 25 * SECOND
 
@@ -85,25 +88,26 @@ def settle_orders(parts: Parts) -> dict[str, int]:
     """
     start = parts.clock.now()
     end = start + SETTLE_TIME
-    lanes = _lanes(parts)
+    # Whom a run has no time or thread for comes first some time.
+    lanes = [_turned(lane, start) for lane in _turned(_lanes(parts), start)]
     shares = {lane[0].slug: len(lane) for lane in lanes}
     waiting = dict(shares)
 
     def settle(provider: Provider) -> None:
         # Each account of a panel has its share of what time is left.
         now = parts.clock.now()
-        time = (end - now) // waiting[provider.slug]
+        time = min(max((end - now) // waiting[provider.slug], _LEAST_SHARE), end - now)
         waiting[provider.slug] -= 1
+        if time <= 0:
+            return
         # A slow panel, or a fault, must not keep one of the two from the other.
         try:
             parts.following.run(provider, end=now + time * 3 // 5, accounts=shares[provider.slug])
         finally:
             parts.settlement.run(provider, end=now + time)
 
-    # With more of them than threads, those that were last the last time come first some time.
-    turn = start // MINUTE % len(lanes) if lanes else 0
     try:
-        counts = _each([*lanes[turn:], *lanes[:turn]], settle, _facts)
+        counts = _each(lanes, settle, _facts)
         _each([[testmode.PROVIDER]], lambda _: testmode.settle(parts.test_orders, parts.clock, end=end), _facts)
     finally:
         # The alarm does not depend on what becomes of the rest.
@@ -125,6 +129,12 @@ def _lanes(parts: Parts) -> list[list[Provider]]:
         if provider is not None and provider.enabled:
             lanes[provider.slug].append(provider.called_by(account.tenant))
     return list(lanes.values())
+
+
+def _turned(things: Sequence[T], now: int) -> list[T]:
+    """Return things in their order, beginning each minute with the next one."""
+    turn = now // MINUTE % max(1, len(things))
+    return [*things[turn:], *things[:turn]]
 
 
 def _facts(provider: Provider) -> dict[str, object]:

@@ -11,13 +11,14 @@ from chalicelib.aws.audit import findings
 from chalicelib.aws.registry import Missing
 from chalicelib.aws.table import Write
 from chalicelib.clock import MINUTE, SECOND
+from chalicelib.errors import AnswerLost
 from chalicelib.gateway import Credentials
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
 from chalicelib.model import Account, Funding, OrderState, Tenant
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.purchase import Deadline
 from chalicelib.session import Session
-from chalicelib.wiring import assemble
+from chalicelib.wiring import Parts, assemble
 from sandbox.faults import ActiveFault
 from sandbox.orders import Stage
 from tests.api.http import v2, v3
@@ -345,11 +346,65 @@ def test_a_slow_account_leaves_the_others_their_share_of_the_time(shop: Shop) ->
 
     for one in pending:
         market.panel("smmafrica").orders[one.pending_order or 0].shown = {"status": "unknown"}
-    market.time.at += MINUTE
+    market.time.at = (market.time.at // (2 * MINUTE) + 1) * 2 * MINUTE  # the operator's, slow account comes first
     parts = market.parts
     settle_orders(assemble(parts.settings, parts.table.client, market.secrets, Slow(), parts.clock))
     assert len(market.keys_heard("smmafrica", "status")) >= 4
     assert shop.look(own).refunded == own.charge
+
+
+def accounts_with_an_order(market: Market, count: int) -> list[str]:
+    """Return the keys of so many accounts at one panel, the operator's first; each has an open order."""
+    link = f"{LINK}/slowstart"
+    order(market, link=link)
+    keys = [market.panel("smosale").keys[0]]
+    for tenant in (f"own-{number}" for number in range(1, count)):
+        client_key = market.add_tenant(Tenant(id=tenant, interval=1, burst=100))
+        keys.append(market.give_own_key("smosale", tenant))
+        order(market, link=link, key=client_key)
+    return keys
+
+
+def elsewhere(market: Market, seconds: int = 0) -> Parts:
+    """Return the parts of another container, which has read no key yet; a call to a panel takes it so long."""
+
+    class Slow:
+        def send(self, url: str, request: Request, *, deadline: float, send_by: float | None = None) -> Reply:
+            market.time.sleep(min(seconds, max(0, deadline - market.time.at / SECOND)))
+            if market.time.at >= deadline * SECOND:
+                raise AnswerLost("timed out")
+            return market.network.send(url, request, deadline=deadline, send_by=send_by)
+
+    parts = market.parts
+    return assemble(parts.settings, parts.table.client, market.secrets, Slow(), parts.clock)
+
+
+def test_however_many_accounts_a_panel_has_their_keys_are_read(market: Market) -> None:
+    keys = accounts_with_an_order(market, 8)
+    schedule = elsewhere(market)
+    market.time.at += 2 * MINUTE
+    settle_orders(schedule)
+    assert sorted(market.keys_heard("smosale", "status")) == sorted(keys)
+    new = "pk-canary-the-new-one"
+    market.panel("smosale").keys[:] = [new]
+    vault = market.parts.vault
+    vault.promote(Account("smosale"), vault.store_pending(Account("smosale"), new, token="2" * 32).version)
+    market.time.at += 2 * MINUTE
+    settle_orders(schedule)
+    assert sorted(market.keys_heard("smosale", "status")[8:]) == sorted([new, *keys[1:]])
+
+
+def test_a_slow_panel_answers_a_few_of_its_accounts_a_minute_and_each_in_its_turn(market: Market) -> None:
+    keys = accounts_with_an_order(market, 8)
+    schedule, heard = elsewhere(market, seconds=7), list[set[str]]()
+    market.time.at += MINUTE
+    for _ in keys:
+        market.time.at = (market.time.at // MINUTE + 1) * MINUTE
+        before = len(market.keys_heard("smosale", "status"))
+        settle_orders(schedule)
+        heard.append(set(market.keys_heard("smosale", "status")[before:]))
+    assert set().union(*heard) == set(keys)
+    assert sum(map(len, heard)) >= 2 * len(keys)
 
 
 # -- the registry ------------------------------------------------------------------------------------------------------
