@@ -1,5 +1,6 @@
 """`panelgate providers`: the panels that the gateway buys from."""
 
+import contextlib
 import sys
 import uuid
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import click
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.actions import Balance, GetBalance, ListServices, Services
 from chalicelib.aws.rotations import Rotation, Rotations, Step
@@ -172,6 +173,8 @@ def _store(console: Console, plan: Provider, key: str, balance: Balance) -> Prov
     except BaseException:
         console.registry.remove_provider(added.slug)
         console.progress(f"The key of {added.slug} could not be stored, so the provider was not added.")
+        with contextlib.suppress(ClientError, BotoCoreError):  # it may never have been stored; what failed is told
+            console.parts.vault.forget(added.account)
         raise
     return added
 
@@ -285,7 +288,7 @@ def remove(console: Console, provider: str, *, yes: bool) -> None:
     tied = [tenant.id for tenant in console.registry.tenants() if provider in (tenant.providers or ())]
     if tied:
         raise Failure(f"{provider} is named by {', '.join(tied)}. Change that first: `tenants set … --providers …`.")
-    accounts = [one for one in console.parts.directory.every_account() if one.provider == provider]
+    accounts = _accounts(console, provider)
     unsettled = sum(1 for account in accounts for _ in console.parts.orders.unsettled(account))
     if unsettled:
         raise Failure(
@@ -294,10 +297,21 @@ def remove(console: Console, provider: str, *, yes: bool) -> None:
         )
     if not yes:
         _confirm(f"Remove {provider}? Its open orders can then no longer be followed.")
+    rotations, by = Rotations(console.parts.table), identity(console.aws)["arn"]
+    for account in accounts:
+        rotations.abandon(account, by=by, reason="the provider was removed")
     console.registry.remove_provider(provider)
     for account in accounts:
         _forget_key(console, account)
     console.emit({"provider": provider, "removed": True}, f"{provider} is removed.")
+
+
+def _accounts(console: Console, provider: str) -> list[Account]:
+    """Return the accounts at a provider that there ever were, and those of tenants whose first key was never used."""
+    known = [one for one in console.parts.directory.every_account() if one.provider == provider]
+    own = (Account(provider, tenant.id) for tenant in console.registry.tenants())
+    history = Rotations(console.parts.table).history
+    return list(dict.fromkeys([*known, *(one for one in own if any(history(one)))]))
 
 
 def _confirm(question: str) -> None:

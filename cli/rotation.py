@@ -276,6 +276,9 @@ def store(console: Console, provider: Provider, key: str, version: str) -> Provi
     """Store a key that is not in use yet, also where the provider had been removed and its secret still waits.
 
     The same version stores it once.
+
+    Raises:
+        Missing: the provider has been removed meanwhile.
     """
     vault, account = console.parts.vault, provider.account
     try:
@@ -283,6 +286,7 @@ def store(console: Console, provider: Provider, key: str, version: str) -> Provi
     except ClientError as error:
         if error.response["Error"]["Code"] != MARKED_FOR_DELETION:
             raise
+    console.registry.provider(provider.slug)
     secrets = console.aws.session.client("secretsmanager", endpoint_url=console.aws.endpoint)
     secrets.restore_secret(SecretId=console.parts.settings.provider_secret(account))
     return vault.store_pending(account, key, token=version)

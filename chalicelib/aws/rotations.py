@@ -103,8 +103,8 @@ class Rotations:
     def may_be_used_again(self, account: Account, previous: str, *, instead_of: str) -> bool:
         """Say whether the version before the current one may be used where that is rejected."""
         current = self.get(account, instead_of)
-        if current is not None and current.other_account:
-            return False
+        if current is not None and (current.other_account or current.before != previous):
+            return False  # it opens another account, or that is not known: a removed provider may have had another one
         found = self.get(account, previous)
         return found is None or found.step not in _RETIRED
 
@@ -196,6 +196,17 @@ class Rotations:
             promoted=rotation.promoted if promoted is None else promoted,
             events=(*rotation.events, event),
         )
+
+    def abandon(self, account: Account, **facts: Any) -> None:  # noqa: ANN401 - what an event tells
+        """End an account's rotation where it stands, if one has not come to an end: the account is given up.
+
+        Raises:
+            Moved: it went on meanwhile.
+        """
+        rotation = self.unfinished(account)
+        if rotation is not None:
+            [end] = STEPS[rotation.step] & ENDS
+            self.advance(rotation, end, **facts)
 
     def note(self, rotation: Rotation, **facts: Any) -> None:  # noqa: ANN401 - what an event tells
         """Add to a rotation what happened without taking it further."""

@@ -1,18 +1,28 @@
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from chalicelib.actions import Balance
-from chalicelib.errors import PanelgateError, Unavailable
+from chalicelib.aws.rotations import ENDS, Rotation, Rotations, Step
+from chalicelib.errors import PanelgateError, Refusal, Unavailable
 from chalicelib.model import Account, Source
 from chalicelib.panels import DIALECTS
 from cli.console import Console, Failure
 from sandbox.faults import ActiveFault
+from sandbox.panel import Customer
 from sandbox.server import Sandbox
 from tests.cli.conftest import Shell, amount, give_own_key, panel_key
 from tests.cli.test_orders import buy
 
 ADD = ("providers", "add", "smosale", "--dialect", "perfectpanel", "--url")
+WAYS = [
+    (Step.PENDING,),
+    (Step.PENDING, Step.PROVED),
+    (Step.PENDING, Step.PROVED, Step.PROMOTED),
+    (Step.PENDING, Step.PROVED, Step.PROMOTED, Step.ROLLING_BACK),
+]
+"""How far a rotation may have come that has not come to an end."""
 
 
 def url_of(sandbox: Sandbox, slug: str = "smosale") -> str:
@@ -279,6 +289,78 @@ def test_a_key_that_cannot_be_stored_takes_the_provider_with_it(
         patch.setattr("cli.providers.store", refuse)
         assert shell.failure(*ADD, url_of(sandbox), stdin=panel_key("smosale")) == "AWS refused it."
     assert shell.ok("providers", "list") == {"providers": []}
+
+
+def test_what_cannot_be_stored_leaves_no_key_behind(
+    shell: Shell, sandbox: Sandbox, stage: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise Failure("AWS refused it.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rotations, "begin", refuse)
+        assert shell.failure(*ADD, url_of(sandbox), stdin=panel_key("smosale")) == "AWS refused it."
+    with pytest.raises(Unavailable):
+        stage.parts.vault.key(Account("smosale"), fresh=True)
+    shell.ok(*ADD, url_of(sandbox), stdin=panel_key("smosale"))
+
+
+def test_the_key_of_a_removed_provider_buys_nothing_when_it_is_added_again(
+    shell: Shell, sandbox: Sandbox, smosale: str, acme: str, stage: Console
+) -> None:
+    """It opened another account, of which nothing is known any more."""
+    shell.ok("providers", "remove", smosale, "--yes")
+    sandbox.panels[smosale].customers["new"] = Customer(["canary-key-of-the-new-account"], Decimal(50))
+    shell.ok(*ADD, url_of(sandbox), stdin="canary-key-of-the-new-account")
+    sandbox.panels[smosale].customers["new"].keys = ["canary-another-one-by-now"]
+    shell.ok("wallet", "credit", acme, "100", "--reference", "start")
+    with pytest.raises(Refusal):
+        buy(stage, shell.ok("clients", "create", acme)["key"])
+    assert sandbox.panels[smosale].orders == {}
+
+
+@pytest.mark.parametrize("steps", WAYS, ids=lambda steps: steps[-1])
+@pytest.mark.parametrize("tenant", [None, "acme"])
+@pytest.mark.usefixtures("acme")
+def test_remove_ends_a_rotation_that_was_broken_off(  # noqa: PLR0913 - fixtures and cases
+    shell: Shell, sandbox: Sandbox, smosale: str, stage: Console, *, steps: tuple[Step, ...], tenant: str | None
+) -> None:
+    account, rotations = Account(smosale, tenant), Rotations(stage.parts.table)
+    stage.parts.vault.store_pending(account, "canary-the-pending-key", token="2" * 32)
+    rotation = rotations.begin(Rotation(account=account, version="2" * 32))
+    for step in steps[1:]:
+        rotation = rotations.advance(rotation, step)
+    shell.ok("providers", "remove", smosale, "--yes")
+    ended = rotations.get(account, rotation.version)
+    assert ended is not None
+    assert ended.step in ENDS
+    assert ended.events[-1]["reason"] == "the provider was removed"
+    with pytest.raises(Unavailable):
+        stage.parts.vault.version(account, rotation.version)
+    shell.ok(*ADD, url_of(sandbox), stdin=panel_key(smosale))
+    sandbox.panels[smosale].keys.append("canary-the-second-key")
+    shell.ok("keys", "rotate", smosale, "--watch", "0s", stdin="canary-the-second-key")
+    assert rotations.unfinished(account) is None
+
+
+def test_a_key_that_is_rotated_while_its_provider_is_removed_is_not_kept(
+    shell: Shell, sandbox: Sandbox, smosale: str, stage: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.panels[smosale].keys.append("canary-the-second-key")
+    begin = Rotations.begin
+
+    def begin_and_remove(self: Rotations, new: Rotation, **facts: Any) -> Rotation:
+        begun = begin(self, new, **facts)
+        shell.ok("providers", "remove", smosale, "--yes")
+        return begun
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rotations, "begin", begin_and_remove)
+        error = shell.failure("keys", "rotate", smosale, "--watch", "0s", stdin="canary-the-second-key")
+    assert error == f"There is no provider {smosale}."
+    assert Rotations(stage.parts.table).unfinished(Account(smosale)) is None
+    with pytest.raises(Unavailable):
+        stage.parts.vault.key(Account(smosale), fresh=True)
 
 
 def test_a_catalog_that_cannot_be_read_is_told_apart_from_a_bad_key(

@@ -24,9 +24,10 @@ def value(version: str) -> str:
 
 def store(world: World, version: str, *steps: Step, other_account: bool = False) -> None:
     """Store a pending version, and record how far it has come."""
+    before = world.twin().vault.key(SMOSALE).version
     world.parts.vault.store_pending(SMOSALE, value(version), token=version)
     rotations = Rotations(world.parts.table)
-    rotation = rotations.begin(Rotation(account=SMOSALE, version=version, before=None, other_account=other_account))
+    rotation = rotations.begin(Rotation(account=SMOSALE, version=version, before=before, other_account=other_account))
     for step in steps:
         rotation = rotations.advance(rotation, step)
 
@@ -94,6 +95,16 @@ def test_a_retired_key_is_not_fallen_back_on(world: World, steps: tuple[Step, ..
 def test_the_key_of_another_account_is_not_fallen_back_on(world: World) -> None:
     store(world, SECOND_KEY, *DONE, other_account=True)
     promote(world, SECOND_KEY)
+    assert offered(world, SECOND_KEY) == []
+
+
+def test_a_key_that_the_current_one_did_not_replace_is_not_fallen_back_on(world: World) -> None:
+    """Nobody has shown that they open one account: its provider may have been removed, and added with another key."""
+    vault, rotations = world.parts.vault, Rotations(world.parts.table)
+    vault.store_pending(SMOSALE, value(SECOND_KEY), token=SECOND_KEY)
+    promote(world, SECOND_KEY)
+    rotations.begin(Rotation(account=SMOSALE, version=SECOND_KEY, step=Step.DONE))
+    assert vault.labels(SMOSALE)[FIRST] == {PREVIOUS}
     assert offered(world, SECOND_KEY) == []
 
 
