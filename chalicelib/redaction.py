@@ -29,18 +29,18 @@ _SHAPES = re.compile(
     r"|(?<=://)[^/?#\s@\"]+@"
 )
 # A key may be made of words (`my-provider-key-1`); those alone are no piece of it, for they stand everywhere.
-_WORDS = re.compile(r"[a-z_-]+|[A-Z][a-z]+|[0-9]+")
+_WORDS = re.compile(r"[a-z_-]+|[A-Z_-]+|[A-Z][a-z]+|[0-9]+")
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 # Without one of these a text has no such shape; they are found much sooner.
 _SIGNS = ("pg_live_", "pg_test_", "pgb_", "key=", "token=", "bearer", "@")
-# A run of escapes: any letter may be written as one, in JSON, in a URL and in HTML.
+# An escape, or a run of those that are quickly undone together: any letter may be written so, in JSON, URLs and HTML.
 _ESCAPED = re.compile(
     r"""(?:\\u[0-9A-Fa-f]{4})+|(?:%[0-9A-Fa-f]{2})+|\\["'/\\]"""
-    r"""|(?:&(?:\#[0-9]{1,7}|\#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});)+"""
+    r"""|&(?:\#[0-9]{1,10};?|\#[xX][0-9A-Fa-f]{1,8};?|[A-Za-z]{2,8};)"""
 )
 _LAYERS = 4  # JSON in JSON, of HTML that was URL-encoded before
-# A text of more escapes is withheld whole: undoing them would take longer than a caller waits.
-MAX_ESCAPES = 1_000_000
+# A text with so many of them, those of all its layers together, is withheld whole: it is no catalog.
+MAX_RUNS = 500_000
 # Of each _STRIDE places in a text one is looked at; whatever is as long as a piece has _GRAM letters at one of them.
 _STRIDE = 4
 _GRAM = PIECE - _STRIDE + 1
@@ -89,9 +89,13 @@ class Guard:
         """Return a text without what ``find`` finds in it, or in what its escapes mean."""
         if len(text) < PIECE or not self._spellings:
             return text
-        if sum(map(text.count, "\\%&")) > MAX_ESCAPES:
+        layers = _layers(text)
+        if layers is None:
             return REDACTED
-        return _cut(text, _found(text, find, _LAYERS))
+        spans = find(layers.pop())
+        for layer in reversed(layers):
+            spans = find(layer) + _sources(layer, spans)
+        return _cut(text, spans)
 
     def _wholes(self, text: str) -> list[Span]:
         """Return where known keys stand in a text."""
@@ -131,13 +135,18 @@ def redact_all(value: object, text: Callable[[str], str] = redact) -> object:
             return text(str(value))
 
 
-def _found(text: str, find: Callable[[str], list[Span]], layers: int) -> list[Span]:
-    found = find(text)
-    if layers and ("\\" in text or "%" in text or "&" in text):
-        meant = _ESCAPED.sub(_meaning, text)
-        if meant != text:
-            found += _sources(text, _found(meant, find, layers - 1))
-    return found
+def _layers(text: str) -> list[str] | None:
+    """Return a text, then what it means once its escapes are undone, and so on; None if there are ``MAX_RUNS``."""
+    layers, left = [text], MAX_RUNS
+    while len(layers) <= _LAYERS and any(sign in layers[-1] for sign in "\\%&"):
+        meant, runs = _ESCAPED.subn(_meaning, layers[-1], count=left)
+        left -= runs
+        if not left:
+            return None
+        if meant == layers[-1]:
+            break
+        layers.append(meant)
+    return layers
 
 
 def _meaning(escaped: re.Match[str]) -> str:
@@ -209,6 +218,9 @@ def _forms(key: str) -> tuple[str, ...]:
         undone = _ESCAPED.sub(_meaning, undone)
     forms = {
         key,
+        key.upper(),
+        key.lower(),
+        key[::-1],
         undone,  # a key may itself look like something escaped
         in_url,
         _ESCAPE.sub(lambda escape: escape[0].lower(), in_url),

@@ -13,6 +13,9 @@ from chalicelib.redaction import PIECE
 SPELLED: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
         "raw": str,
+        "capitals": str.upper,
+        "small letters": str.lower,
+        "backwards": lambda key: key[::-1],
         "URL": lambda key: quote(key, safe=""),
         "URL, small letters": lambda key: re.sub("%..", lambda escape: escape[0].lower(), quote(key, safe="")),
         "URL path": quote,
@@ -39,7 +42,10 @@ ESCAPED: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "JSON, each letter": lambda key: "".join(f"\\u{ord(letter):04x}" for letter in key),
         "JSON, a letter": lambda key: f"\\u{ord(key[0]):04X}" + json.dumps(key[1:])[1:-1],
         "HTML by numbers": lambda key: "".join(f"&#{ord(letter)};" for letter in key),
+        "HTML by numbers of ten digits": lambda key: "".join(f"&#{ord(letter):010d};" for letter in key),
+        "HTML by numbers without an end": lambda key: "".join(f"&#{ord(letter)}" for letter in key),
         "HTML by hex": lambda key: "".join(f"&#x{ord(letter):x};" for letter in key),
+        "HTML by hex of eight digits": lambda key: "".join(f"&#x{ord(letter):08x};" for letter in key),
         "HTML in JSON": lambda key: json.dumps(html.escape(key))[1:-1],
     }
 )
@@ -48,12 +54,12 @@ ESCAPED: Mapping[str, Callable[[str], str]] = MappingProxyType(
 def pieces(text: str) -> set[str]:
     """Return the pieces of a text, but those that are words or numbers."""
     found = {text[start : start + PIECE] for start in range(len(text) - PIECE + 1)}
-    return {piece for piece in found if not re.fullmatch(r"[a-z_-]+|[A-Z][a-z]+|[0-9]+", piece)}
+    return {piece for piece in found if not re.fullmatch(r"[a-z_-]+|[A-Z_-]+|[A-Z][a-z]+|[0-9]+", piece)}
 
 
 def left_of(key: str, text: str) -> set[str]:
-    """Return which pieces of a key are in a text, in any spelling or backwards, or all of it with escaped letters."""
-    wanted = pieces(key[::-1])
+    """Return which pieces of a key are in a text, in any spelling, or all of it with escaped letters."""
+    wanted: set[str] = set()
     for spelled in SPELLED.values():
         form = spelled(key)
         # Base64 wraps what stands around a key, which is no part of it.

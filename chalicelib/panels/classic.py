@@ -13,6 +13,7 @@ differs. What decides between *refused* and *unknown* is the same for all of the
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import ClassVar, TypeVar
@@ -45,7 +46,7 @@ from chalicelib.errors import UnreadableReply
 from chalicelib.model import OrderStatus, RefillStatus
 from chalicelib.panels import complaints, items, reading, writing
 from chalicelib.panels.complaints import Complaint, Meaning
-from chalicelib.panels.dialect import Dialect, Reply, Request, action_of, ids_of
+from chalicelib.panels.dialect import MAX_CATALOG, Dialect, Reply, Request, action_of, ids_of
 from chalicelib.panels.writing import Fields
 
 Value = TypeVar("Value")
@@ -132,7 +133,8 @@ class Classic(Dialect):
         if not self.capabilities.can(call):
             raise ValueError(f"{self.name} has no such call: {type(call).__name__}")
         fields = writing.fields(call, self.names, self.words)
-        return self.request({self.key_field: key, **fields} if self.key_field else fields, key)
+        request = self.request({self.key_field: key, **fields} if self.key_field else fields, key)
+        return replace(request, max_reply=MAX_CATALOG) if isinstance(call, ListServices) else request
 
     def decode(self, call: Call, reply: Reply) -> Answer:
         """Return what the panel answered; see ``Dialect.decode``."""

@@ -24,6 +24,11 @@ from chalicelib.actions import (
     RequestRefills,
 )
 
+MAX_REPLY = 500_000
+"""Bytes of a reply. 100 statuses are about 30 kB; whatever reads a reply has to be done within seconds of it."""
+MAX_CATALOG = 8_000_000
+"""Bytes of a reply that lists services: 5,000 of them are 1.2 MB."""
+
 _ACTIONS: Mapping[type[Call], Action] = MappingProxyType(
     {
         GetBalance: Action.BALANCE,
@@ -65,13 +70,15 @@ def ids_of(call: Call) -> tuple[int, ...]:
 class Request:
     """What to send to the provider's URL. ``repr`` shows no body, header or query: each may hold the key.
 
-    ``query`` is the encoded query string that goes behind the provider's URL.
+    ``query`` is the encoded query string that goes behind the provider's URL. ``max_reply`` is the most bytes that the
+    reply may take on the wire, its head and TLS included.
     """
 
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     method: str = "POST"
     query: str = field(default="", repr=False)
+    max_reply: int = MAX_REPLY
 
 
 @dataclass(frozen=True, slots=True)

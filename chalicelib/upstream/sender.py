@@ -14,9 +14,6 @@ from chalicelib.panels.dialect import Reply, Request
 from chalicelib.upstream.address import parse_url
 from chalicelib.upstream.wire import Dialer, OneShot, Resolve, Stopped, Watch
 
-MAX_BYTES = 8_000_000
-"""Off the wire, per send. The largest reply is a catalog: 5,000 services are 1.2 MB."""
-
 FIXED_HEADERS = {
     "accept-encoding": "identity",  # a reply of 492 bytes, gzipped twice, unfolds to 200 MB
     "connection": "close",
@@ -52,7 +49,6 @@ class Sender:
         monotonic: Callable[[], float] = time.monotonic,
         resolve: Resolve = socket.getaddrinfo,
         ssl_context: ssl.SSLContext | None = None,
-        max_bytes: int = MAX_BYTES,
         user_agent: str = "panelgate",
     ) -> None:
         """Make a sender.
@@ -64,7 +60,6 @@ class Sender:
             resolve: looks a name up, as ``socket.getaddrinfo`` does.
             ssl_context: by default one with the system's certificates, made at the first https send. Making it takes
                 some 30 ms of CPU: whoever has a faster moment for that, such as Lambda's init, hands one in.
-            max_bytes: the most bytes to take off the wire for one reply, its head and TLS included.
             user_agent: what we call ourselves, where a dialect does not say.
         """
         self._allow_loopback = allow_loopback
@@ -72,7 +67,6 @@ class Sender:
         self._resolve = resolve
         self._ssl_context = ssl_context
         self._ssl_lock = threading.Lock()
-        self._max_bytes = max_bytes
         self._user_agent = user_agent
 
     def send(self, url: str, request: Request, *, deadline: float, send_by: float | None = None) -> Reply:
@@ -92,7 +86,7 @@ class Sender:
         watch = Watch(
             deadline=deadline,
             send_by=send_by,
-            max_bytes=self._max_bytes,
+            max_bytes=request.max_reply,
             clock=self._clock,
             monotonic=self._monotonic,
         )

@@ -4,6 +4,7 @@ import gzip
 import itertools
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from chalicelib.errors import AnswerLost
 from chalicelib.upstream.wire import READ_BYTES
 
 from .authority import Authority
-from .conftest import send
+from .conftest import order, send
 from .scripted import Play, Scripted, replying, response, streaming
 
 CAP = 200_000
@@ -35,13 +36,13 @@ BOMBS = [
 @pytest.mark.parametrize("play", BOMBS)
 def test_a_reply_without_end_is_an_answer_lost_at_the_cap(play: Play) -> None:
     with Scripted(play) as server, pytest.raises(AnswerLost, match="reply too large"):
-        send(server.url, seconds=20, max_bytes=CAP)
+        send(server.url, replace(order(), max_reply=CAP), seconds=20)
 
 
 def test_tls_is_capped_too(authority: Authority) -> None:
     play = streaming(CHUNKED, blocks(b"4000\r\n" + b"x" * 0x4000 + b"\r\n"))
     with Scripted(play, tls=authority.serving("localhost")) as server, pytest.raises(AnswerLost, match="too large"):
-        send(server.url, seconds=20, max_bytes=CAP, ssl_context=authority.trusting())
+        send(server.url, replace(order(), max_reply=CAP), seconds=20, ssl_context=authority.trusting())
 
 
 def test_memory_stays_within_a_small_multiple_of_the_cap() -> None:
@@ -50,7 +51,7 @@ def test_memory_stays_within_a_small_multiple_of_the_cap() -> None:
         tracemalloc.start()
         try:
             with pytest.raises(AnswerLost):
-                send(server.url, seconds=20, max_bytes=CAP)
+                send(server.url, replace(order(), max_reply=CAP), seconds=20)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -77,6 +78,6 @@ def test_a_gzip_body_that_does_not_say_so_is_handed_back_as_it_is() -> None:
 def test_a_reply_of_exactly_the_cap_passes_and_one_byte_more_does_not() -> None:
     said = response(b"x" * 1000)
     with Scripted(replying(said)) as server:
-        assert len(send(server.url, max_bytes=len(said)).body) == 1000
+        assert len(send(server.url, replace(order(), max_reply=len(said))).body) == 1000
         with pytest.raises(AnswerLost, match="reply too large"):
-            send(server.url, max_bytes=len(said) - 1)
+            send(server.url, replace(order(), max_reply=len(said) - 1))
