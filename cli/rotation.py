@@ -26,6 +26,7 @@ ASK_EVERY = 10 * SECOND
 MARKED_FOR_DELETION = "InvalidRequestException"
 USED = "ResourceExistsException"
 REJECTED = "the panel rejects it"
+CUT_SHORT = "another key came before its watch had ended"
 
 
 @dataclass
@@ -58,29 +59,51 @@ class Rotating:
         Raises:
             Failure: another rotation is not finished, or the token was used for another key.
         """
-        account, vault = self.provider.account, self.console.parts.vault
-        unfinished = self.rotations.unfinished(account)
-        if unfinished is not None and unfinished.step is Step.ROLLING_BACK:
-            self._roll_back(unfinished)
-            unfinished = None
-        known = unfinished if token is None else self.rotations.get(account, token)
-        if unfinished is not None and (known is None or known.version != unfinished.version):
-            raise self._is_unfinished(unfinished)
+        known = self._begun(key, token)
         if known is None:
-            before = next((one for one, labels in vault.labels(account).items() if CURRENT in labels), None)
-            if before is not None and vault.version(account, before).value == key:
+            before = self._current()
+            if before is not None and self._holds(before, key):
                 return self._is_in_use(before)
             new = Rotation(
-                account=account, version=token or str(uuid.uuid4()), before=before, other_account=other_account
+                account=self.provider.account,
+                version=token or str(uuid.uuid4()),
+                before=before,
+                other_account=other_account,
             )
             known = self.rotations.begin(new, by=self.by)
-        elif known.step is not Step.PENDING and not self._holds(known, key):
-            raise self._is_another_key(known, token)
         if known.step is Step.PENDING:
             self._store(known, key, token)
         elif known.step in (Step.FAILED, Step.ROLLED_BACK):
             raise Failure(f"The rotation {known.version} has ended as {known.step}. Use another token for a new one.")
         return known
+
+    def _begun(self, key: str, token: str | None) -> Rotation | None:
+        """Return the rotation to a key, or of a token, that was begun before; what is in the way of a new one is ended.
+
+        What was begun may not be stored yet: that it is the rotation to another key comes out when this one is.
+        """
+        account = self.provider.account
+        unfinished = self.rotations.unfinished(account)
+        if unfinished is not None and unfinished.step is Step.ROLLING_BACK:
+            if unfinished.events[-1].get("reason") == REJECTED and self._holds(unfinished.version, key):
+                return unfinished
+            self._roll_back(unfinished)
+            unfinished = None
+        known = unfinished if token is None else self.rotations.get(account, token)
+        if known is not None and known.step is not Step.PENDING and not self._holds(known.version, key):
+            if token is not None:
+                raise self._is_another_key(known, token)
+            known = None
+        if unfinished is not None and (known is None or known.version != unfinished.version):
+            if known is not None or unfinished.step is not Step.PROMOTED or self._holds(unfinished.version, key):
+                raise self._is_unfinished(unfinished)
+            # Nobody may have to wait for a watch: the key that is watched may have leaked, and the one before be dead.
+            self.rotations.advance(unfinished, Step.DONE, by=self.by, reason=CUT_SHORT)
+        return known
+
+    def _current(self) -> str | None:
+        labels = self.console.parts.vault.labels(self.provider.account)
+        return next((version for version, its in labels.items() if CURRENT in its), None)
 
     def _is_in_use(self, version: str) -> Rotation:
         """Return the rotation that brought the key that is in use: it was broken off after its last step."""
@@ -93,9 +116,9 @@ class Rotating:
             self.console.registry.set_own_key(account.tenant, account.provider, is_used=True)
         return known
 
-    def _holds(self, rotation: Rotation, key: str) -> bool:
+    def _holds(self, version: str, key: str) -> bool:
         try:
-            return self.console.parts.vault.version(rotation.account, rotation.version).value == key
+            return self.console.parts.vault.version(self.provider.account, version).value == key
         except NoKey:
             return False
 
@@ -218,11 +241,11 @@ class Rotating:
         Raises:
             Failure: there is no key before, or it does not work.
         """
-        account, vault = self.provider.account, self.console.parts.vault
+        account = self.provider.account
         rotation = self.rotations.unfinished(account)
         if rotation is None:
-            current = next((one for one, labels in vault.labels(account).items() if CURRENT in labels), "")
-            rotation = self.rotations.get(account, current)
+            current = self._current()
+            rotation = None if current is None else self.rotations.get(account, current)
         elif rotation.step in (Step.PENDING, Step.PROVED):
             return self._give_up(rotation)
         if rotation is None or rotation.step in (Step.FAILED, Step.ROLLED_BACK):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws.rotations import ENDS, STEPS, Rotations, Step
+from chalicelib.aws.rotations import ENDS, STEPS, Moved, Rotation, Rotations, Step
 from chalicelib.aws.vault import CURRENT, PREVIOUS
 from chalicelib.clock import SECOND
 from chalicelib.errors import Refusal
@@ -16,7 +16,7 @@ from chalicelib.model import Account
 from chalicelib.panels.dialect import Reply
 from chalicelib.wiring import Parts, assemble
 from cli.console import Aws, Console, Failure
-from cli.rotation import Rotating
+from cli.rotation import REJECTED, Rotating
 from tests.world import PROVIDER_KEY, World
 
 SMOSALE = Account("smosale")
@@ -33,11 +33,13 @@ class Life:
 
     last: int = -1
     is_done: bool = False
+    until: str | None = None
+    """The name of the call that it ends at, instead of its number."""
     calls: list[str] = field(default_factory=list)
 
     def call(self, name: str, act: Callable[[], Any]) -> Any:
         self.calls.append(name)
-        if len(self.calls) - 1 != self.last:
+        if name != self.until and len(self.calls) - 1 != self.last:
             return act()
         if self.is_done:
             act()
@@ -62,6 +64,7 @@ class Operator:
 
     world: World
     aws: Aws
+    account: Account = SMOSALE
 
     def parts(self, life: Life) -> Parts:
         parts = self.world.parts
@@ -71,7 +74,7 @@ class Operator:
     def work(self, life: Life | None = None) -> Rotating:
         console = Console(stage=self.world.parts.settings.stage)
         console.__dict__.update(aws=self.aws, parts=self.parts(life or Life()))
-        return Rotating(console, self.world.registry.provider("smosale"), WATCH)
+        return Rotating(console, self.world.registry.provider("smosale").called_by(self.account.tenant), WATCH)
 
     def rotate(self, key: str, life: Life | None = None) -> None:
         work = self.work(life)
@@ -80,11 +83,50 @@ class Operator:
     def roll_back(self, life: Life | None = None) -> None:
         self.work(life).roll_back()
 
+    @property
+    def rotations(self) -> Rotations:
+        return Rotations(self.world.parts.table)
+
+    def unfinished(self) -> Rotation:
+        found = self.rotations.unfinished(self.account)
+        assert found is not None
+        return found
+
 
 @pytest.fixture
 def operator(world: World, emulator: str, monkeypatch: pytest.MonkeyPatch) -> Operator:
     monkeypatch.setattr("cli.rotation.identity", lambda _aws: {"arn": "arn:aws:iam::000000000000:user/op"})
     return Operator(world, Aws.emulated(emulator))
+
+
+def tells_a_balance(_panel: object, _fields: dict[str, str]) -> Reply:
+    return Reply(200, {}, b'{"balance":"100.84292","currency":"USD"}')
+
+
+@dataclass
+class WhenInUse:
+    """Does something at the panel's first question with a key that is in use: in its watch."""
+
+    world: World
+    key: str
+    act: Callable[[], object]
+    is_done: bool = False
+
+    def __call__(self, panel: object, fields: dict[str, str]) -> Reply:
+        if fields["key"] == self.key and not self.is_done and current(self.world) == self.key:
+            self.is_done = True
+            self.act()
+        return tells_a_balance(panel, fields)
+
+
+def die() -> None:
+    raise Died
+
+
+def dies_in_its_watch(world: World, operator: Operator, key: str) -> None:
+    world.panel.behaviours["balance"] = WhenInUse(world, key, die)
+    with pytest.raises(Died):
+        operator.rotate(key)
 
 
 def check(world: World) -> None:
@@ -106,11 +148,11 @@ def labels(world: World) -> dict[str, str]:
     }
 
 
-def check_record(world: World) -> None:
+def check_record(world: World, account: Account = SMOSALE) -> None:
     """What is recorded of every version is a way through the steps, and it has come to an end."""
     rotations = Rotations(world.parts.table)
-    assert rotations.unfinished(SMOSALE) is None
-    for rotation in rotations.history(SMOSALE):
+    assert rotations.unfinished(account) is None
+    for rotation in rotations.history(account):
         steps = [Step(event["step"]) for event in rotation.events]
         assert steps[0] is Step.PENDING
         assert all(after in STEPS[before] for before, after in pairwise(steps)), steps
@@ -171,10 +213,10 @@ class Revoking:
     world: World
     key: str
 
-    def __call__(self, _panel: object, fields: dict[str, str]) -> Reply:
+    def __call__(self, panel: object, fields: dict[str, str]) -> Reply:
         if fields["key"] == self.key and current(self.world) == self.key:
             return Reply(200, {}, b'{"error":"Invalid API key"}')
-        return Reply(200, {}, b'{"balance":"100.84292","currency":"USD"}')
+        return tells_a_balance(panel, fields)
 
 
 def test_a_key_that_fails_in_use_is_rolled_back_whatever_call_the_command_dies_at(
@@ -235,6 +277,53 @@ def test_another_key_does_not_push_an_unfinished_rotation_aside(world: World, op
     assert current(world) == "pk-the-new-one-2"
 
 
+def test_a_rotation_that_is_only_watched_gives_way_to_the_next_whatever_call_that_dies_at(
+    world: World, operator: Operator
+) -> None:
+    """The machine sleeps in the watch; the new key leaks and is replaced at the panel, so that no other one works."""
+    died, old = 0, PROVIDER_KEY
+    for life in deaths():
+        leaked, good = f"pk-a-leaked-one-{died:04}", f"pk-the-good-one-{died:05}"
+        world.panel.keys = {old, leaked}
+        dies_in_its_watch(world, operator, leaked)
+        world.panel.keys = {good}
+        try:
+            operator.rotate(good, life)
+        except Died:
+            died += 1
+            operator.rotate(good)
+        assert labels(world) == {CURRENT: good, PREVIOUS: leaked}
+        check(world)
+        check_record(world)
+        old = good
+        if life.last >= len(life.calls):
+            break
+    assert died > 40, "it hardly ever died: this showed nothing"
+
+
+def test_a_watch_ends_when_another_key_comes(world: World, operator: Operator) -> None:
+    watched, next_one = "pk-the-new-one-1", "pk-the-new-one-2"
+    world.panel.keys |= {watched, next_one}
+    world.panel.behaviours["balance"] = WhenInUse(world, watched, lambda: operator.rotate(next_one))
+    with pytest.raises(Moved):
+        operator.rotate(watched)
+    assert labels(world) == {CURRENT: next_one, PREVIOUS: watched}
+    check_record(world)
+
+
+def test_the_token_of_a_watched_rotation_is_not_another_keys(world: World, operator: Operator) -> None:
+    world.panel.keys |= {"pk-the-new-one-1", "pk-the-new-one-2"}
+    dies_in_its_watch(world, operator, "pk-the-new-one-1")
+    version = operator.unfinished().version
+    with pytest.raises(Failure, match=f"The token {version} was used for another key"):
+        operator.work().begin("pk-the-new-one-2", token=version, other_account=False)
+    with pytest.raises(Failure, match="is not finished"):
+        operator.work().begin("pk-the-new-one-1", token="1" * 32, other_account=False)
+    assert operator.unfinished().version == version
+    operator.rotate("pk-the-new-one-1")
+    check_record(world)
+
+
 def test_an_order_in_flight_keeps_the_version_it_was_sent_with(world: World, operator: Operator) -> None:
     world.panel.keys = {PROVIDER_KEY, "pk-the-new-one-1"}
     sent: list[str] = []
@@ -279,10 +368,10 @@ def test_a_note_of_a_rejection_rolls_back_where_the_key_before_works(world: Worl
     new, bought = "pk-may-not-order-1", len(world.panel.purchases)
     world.panel.keys = {PROVIDER_KEY, new}
 
-    def meets_traffic(_panel: object, _fields: dict[str, str]) -> Reply:
+    def meets_traffic(panel: object, fields: dict[str, str]) -> Reply:
         if current(world) == new:
             check(world)
-        return Reply(200, {}, b'{"balance":"100.84292","currency":"USD"}')
+        return tells_a_balance(panel, fields)
 
     def refuses_new(panel: Any, fields: dict[str, str]) -> Reply:
         if fields["key"] == new:
@@ -294,6 +383,32 @@ def test_a_note_of_a_rejection_rolls_back_where_the_key_before_works(world: Worl
         operator.rotate(new)
     assert labels(world) == {CURRENT: PROVIDER_KEY, PREVIOUS: new}
     assert len(world.panel.purchases) > bought
+    check_record(world)
+
+
+def test_a_rotation_back_that_was_broken_off_is_ended_by_the_same_command(world: World, operator: Operator) -> None:
+    """A key that only its orders are rejected for would prove itself once more, and be rejected once more."""
+    new = "pk-may-not-order-1"
+    world.panel.keys = {PROVIDER_KEY, new}
+    dies_in_its_watch(world, operator, new)
+    watched = operator.unfinished()
+    operator.rotations.advance(watched, Step.ROLLING_BACK, by="a command that died", reason=REJECTED)
+    with pytest.raises(Failure, match="rejects the new key: the one before is in use again"):
+        operator.rotate(new)
+    assert labels(world) == {CURRENT: PROVIDER_KEY, PREVIOUS: new}
+    assert [one.version for one in operator.rotations.history(SMOSALE)] == [watched.version]
+    check_record(world)
+
+
+def test_a_key_may_be_rotated_to_again_after_the_operator_went_back_from_it(world: World, operator: Operator) -> None:
+    new = "pk-the-new-one-1"
+    world.panel.keys = {PROVIDER_KEY, new}
+    operator.rotate(new)
+    with pytest.raises(Died):
+        operator.roll_back(Life(until="update_secret_version_stage"))
+    assert operator.unfinished().step is Step.ROLLING_BACK
+    operator.rotate(new)
+    assert labels(world) == {CURRENT: new, PREVIOUS: PROVIDER_KEY}
     check_record(world)
 
 
