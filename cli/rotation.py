@@ -61,7 +61,7 @@ class Rotating:
         """
         known = self._begun(key, token)
         if known is None:
-            before = self._current()
+            before = self._in_use()
             if before is not None and self._holds(before, key):
                 return self._is_in_use(before)
             new = Rotation(
@@ -100,6 +100,15 @@ class Rotating:
             # Nobody may have to wait for a watch: the key that is watched may have leaked, and the one before be dead.
             self.rotations.advance(unfinished, Step.DONE, by=self.by, reason=CUT_SHORT)
         return known
+
+    def _in_use(self) -> str | None:
+        """Return the version that is in use, if one is.
+
+        Secrets Manager makes the first version of a secret the current one at once, and it stays that when it fails.
+        """
+        current = self._current()
+        found = None if current is None else self.rotations.get(self.provider.account, current)
+        return None if found is not None and found.step is Step.FAILED else current
 
     def _current(self) -> str | None:
         labels = self.console.parts.vault.labels(self.provider.account)

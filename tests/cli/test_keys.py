@@ -334,6 +334,29 @@ def test_a_bad_first_own_key_leaves_the_tenant_with_the_operators(shell: Shell, 
     assert stage.registry.tenant(acme).own_keys == frozenset()
 
 
+@pytest.mark.usefixtures("other_account")
+def test_a_first_own_key_that_could_not_be_proved_can_be_given_again(
+    shell: Shell, sandbox: Sandbox, smosale: str, acme: str, stage: Console
+) -> None:
+    """Secrets Manager makes the first version of a secret the current one; it is in use no more than the key was."""
+    sandbox.panels[smosale].faults.append(ActiveFault(fault="500", action="balance", count=1))
+    assert "The new key was dropped." in shell.failure(*ROTATE, "--tenant", acme, stdin=OTHER)
+    given = shell.ok(*ROTATE, "--tenant", acme, stdin=OTHER)
+    assert (given["before"], given["step"]) == (None, "done")
+    assert current(stage, Account(smosale, acme)) == OTHER
+    assert stage.registry.tenant(acme).own_keys == {smosale}
+    assert "no key at smosale to go back to" in shell.failure("keys", "rollback", smosale, "--tenant", acme)
+
+
+def test_a_typing_mistake_does_not_open_the_operators_account_to_a_tenant(
+    shell: Shell, smosale: str, acme: str, stage: Console
+) -> None:
+    shell.failure(*ROTATE, "--tenant", acme, stdin="canary-bad-key-0001")
+    error = shell.failure(*ROTATE, "--tenant", acme, stdin=panel_key(smosale))
+    assert error == "This key opens your own account at smosale, not one of acme's. The new key was dropped."
+    assert stage.registry.tenant(acme).own_keys == frozenset()
+
+
 @pytest.mark.usefixtures("smosale")
 def test_there_must_be_such_a_tenant(shell: Shell) -> None:
     assert shell.failure(*ROTATE, "--tenant", "nobody", stdin=NEW) == "There is no tenant nobody."

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 from typing import Any
 
@@ -12,7 +12,7 @@ from chalicelib.aws.rotations import ENDS, STEPS, Moved, Rotation, Rotations, St
 from chalicelib.aws.vault import CURRENT, PREVIOUS
 from chalicelib.clock import SECOND
 from chalicelib.errors import Refusal
-from chalicelib.model import Account
+from chalicelib.model import Account, Tenant
 from chalicelib.panels.dialect import Reply
 from chalicelib.wiring import Parts, assemble
 from cli.console import Aws, Console, Failure
@@ -261,6 +261,27 @@ def test_a_rotation_that_was_broken_off_can_be_given_up_at_any_call(world: World
         if life.last >= len(life.calls):
             break
     assert died > 40
+
+
+def test_a_first_own_key_that_was_given_up_at_any_call_can_be_given_again(world: World, operator: Operator) -> None:
+    died, own = 0, "pk-own-key-of-a-tenant"
+    world.panel.keys |= {own}
+    for life in deaths():
+        tenant = f"own-{life.last}-{life.is_done}".lower()
+        world.add_tenant(Tenant(id=tenant))
+        given = replace(operator, account=Account("smosale", tenant))
+        with contextlib.suppress(Died):
+            given.rotate(own, life)
+        if life.last >= len(life.calls):
+            break
+        died += 1
+        with contextlib.suppress(Failure):  # nothing may have been begun
+            given.roll_back()
+        given.rotate(own)
+        assert world.twin().vault.key(given.account).value == own
+        assert world.registry.tenant(tenant).own_keys == {"smosale"}
+        check_record(world, given.account)
+    assert died > 40, "it hardly ever died: this showed nothing"
 
 
 def test_another_key_does_not_push_an_unfinished_rotation_aside(world: World, operator: Operator) -> None:
