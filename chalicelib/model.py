@@ -422,7 +422,7 @@ class Order:
     each of those names its ``parent``.
 
     ``attempts`` counts the permissions to send that there were: ``attempt`` is the last one, ``earlier_keys`` are the
-    versions of the provider key that the ones before it used.
+    versions of the provider key that the ones before it used. An order that a subscription made had none.
 
     ``own_key``: it was bought with a key of the tenant's own, and whatever is asked about it is asked with that.
     """

@@ -101,17 +101,12 @@ class Desk:
 
 def _attempts(order: Order) -> list[dict[str, Any]]:
     """Return the permissions to send that there were; of the earlier ones the record keeps the key's version."""
-    keys = dict(enumerate(order.earlier_keys, start=1))
-    earlier = [
-        {"number": number, "key_version": keys.get(number) or None, "send_by": None}
-        for number in range(1, order.attempts)
+    keys = {**dict(enumerate(order.earlier_keys, start=1)), order.attempts: order.attempt.key_version}
+    send_by = {order.attempts: moment(order.attempt.send_by)}
+    return [
+        {"number": number, "key_version": keys.get(number) or None, "send_by": send_by.get(number)}
+        for number in range(1, order.attempts + 1)
     ]
-    last = {
-        "number": order.attempts,
-        "key_version": order.attempt.key_version or None,
-        "send_by": moment(order.attempt.send_by),
-    }
-    return [*earlier, last]
 
 
 def _history(order: Order) -> list[dict[str, Any]]:

@@ -12,8 +12,9 @@ import pytest
 from chalicelib.aws.orders import DynamoOrders, binding_key
 from chalicelib.clock import SECOND
 from chalicelib.errors import StoreBusy
-from chalicelib.model import Account, Order
+from chalicelib.model import Account, Attempt, Order
 from chalicelib.panels.dialect import Reply
+from cli.orders import Desk
 from tests.api.http import v2, v3
 from tests.faults import FAULTS, Fault, Killed, Wire
 from tests.world import COMMENTS, FOLLOWERS, PretendPanel, World
@@ -55,6 +56,38 @@ def script(world: World, said: Mapping[int, Any]) -> None:
 def look(world: World, number: int) -> Any:
     world.time.at += 16 * SECOND
     return v3(world, {"action": "status", "order": number}).json
+
+
+def test_what_a_child_has_of_its_subscription_and_what_it_has_not(world: World) -> None:
+    """The panel made it by itself: there was no attempt, though the subscription took two."""
+    second = "pk-the-second-one"
+    vault, account = world.parts.vault, Account("smosale")
+    vault.key(account)
+    vault.promote(account, vault.store_pending(account, second, token="1" * 32).version)
+    world.panel.keys = {second}
+    number = subscribe(world, posts=2, idempotency_key="once")
+    script(world, {OWN: {"status": "Active", "posts": "1", "orders": ["777"]}, 777: CHILD})
+    [child] = (world.parts.orders.get("acme", one) for one in look(world, number)["orders"])
+    parent = world.parts.orders.get("acme", number)
+    assert parent is not None
+    assert child is not None
+    assert (parent.attempts, parent.earlier_keys) == (2, ("0" * 32,))
+    assert (child.attempts, child.earlier_keys, child.attempt) == (0, (), Attempt(token="", send_by=0))
+    assert Desk(world.time.at, {}, 600).document(child)["attempts"] == []
+    inherited = (
+        "tenant",
+        "client",
+        "provider",
+        "service",
+        "public_service",
+        "rate",
+        "cost",
+        "funding",
+        "audience",
+        "own_key",
+    )
+    assert [getattr(child, name) for name in inherited] == [getattr(parent, name) for name in inherited]
+    assert (child.parent, child.provider_order, child.type, child.idempotency_key) == (number, 777, "Default", None)
 
 
 @pytest.mark.parametrize("orders", [None, "", [], ["x"], {"0": 1}])
