@@ -3,13 +3,19 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from chalicelib import money
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import MAX_PROVIDER_NUMBER, Ids, Provider, Service, Tenant
 from chalicelib.ports import Catalog, Providers
 from chalicelib.session import Session
+
+# What a caller is shown of a service whatever its price is.
+_SHOWN = attrgetter(
+    *(field.name for field in fields(Service) if field.name not in {"provider", "id", "rate", "active"})
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +98,14 @@ class Offering:
             and _listed(session, number)
             and (rate := _rate(tenant, providers[slug], service)) is not None
         ]
+        offers.sort(key=lambda offer: offer.id)
         versions = {slug: [listing.version, str(providers[slug].fx)] for slug, listing in sorted(listings.items())}
         services = None if session.services is None else sorted(session.services)
-        terms = [versions, str(tenant.markup), tenant.ids, services, session.sees_prices, cursor]
-        return Offers(sorted(offers, key=lambda offer: offer.id), digest(terms)[:32])
+        content = [versions, str(tenant.markup), tenant.ids, services, cursor]
+        if not session.sees_prices:
+            # What it is not shown must not count: who knows the panel's list would try out markups until one fits.
+            content = [[offer.id, *_SHOWN(offer.service)] for offer in offers]
+        return Offers(offers, digest(content)[:32])
 
 
 def _rate(tenant: Tenant, provider: Provider, service: Service) -> int | None:

@@ -16,7 +16,7 @@ from chalicelib.keys import _checksum, new_browser_token, parse_browser_token, p
 from chalicelib.model import Provider, Tenant, Token
 from tests.api.http import Answered, Caller, incoming, v2, v3
 from tests.market import Market
-from tests.world import LINK, World, buys_and_loses_the_answer, cannot_be_reached, says
+from tests.world import COMMENTS, FOLLOWERS, LINK, World, buys_and_loses_the_answer, cannot_be_reached, says
 
 PAGE, OTHER_PAGE = "https://shop.example", "https://blog.example"
 SHOP = Tenant(id="shop", origins=frozenset({PAGE, OTHER_PAGE}), markup=Decimal("0.1"))
@@ -646,6 +646,21 @@ def test_an_etag_names_what_is_shown(shop: World) -> None:
     etags = [page(shop, key, {"action": "services"}).headers["ETag"] for key in keys]
     assert etags[0] == etags[2]
     assert len(set(etags)) == 3
+
+
+def test_an_etag_tells_no_price_to_who_sees_none(shop: World) -> None:
+    def etag(key: str) -> str:
+        return page(shop, key, {"action": "services"}).headers["ETag"]
+
+    dear = shop.add_tenant(replace(SHOP, id="dear", markup=Decimal("0.137")))
+    mine, dears = token(shop), token(shop, dear)
+    before = etag(mine)
+    assert etag(dears) == before
+    assert etag(shop.key) != etag(dear)
+    shop.parts.catalog.sync("smosale", [replace(FOLLOWERS, rate=Decimal(7)), COMMENTS])
+    assert etag(mine) == before
+    shop.parts.catalog.sync("smosale", [replace(FOLLOWERS, max=9999), COMMENTS])
+    assert etag(mine) == etag(dears) != before
 
 
 # -- origins ---------------------------------------------------------------------------------------------------------
