@@ -1,7 +1,7 @@
-"""Calls the faces of the API as API Gateway would, without a socket."""
+"""Calls the faces of the API as API Gateway would, without a socket, and says what they asked of the store."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -63,3 +63,27 @@ def v3(world: Caller, fields: Any = None, /, *, headers: dict[str, str] | None =
     return Answered.of(
         serve(V3, incoming(world, headers=standard | (headers or {}), body=body, **given), world.parts.gateway)
     )
+
+
+@dataclass
+class Recorded:
+    """Passes calls of the store on and keeps what they were: the operation and, of one item, its sort key."""
+
+    client: Any
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        operation = getattr(self.client, name)
+
+        def call(**request: Any) -> Any:
+            key = request.get("Key") or request.get("Item") or {}
+            self.calls.append((name, key.get("sk", {}).get("S", "")))
+            return operation(**request)
+
+        return call
+
+
+def container(world: World) -> tuple[World, Recorded]:
+    """Return the stage as a fresh container sees it, and what it asks of the store."""
+    recorded = Recorded(world.parts.table.client)
+    return replace(world, parts=world.twin(dynamodb=recorded)), recorded

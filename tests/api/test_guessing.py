@@ -4,8 +4,7 @@ import string
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -13,31 +12,11 @@ import yaml
 from chalicelib.aws.guesses import BURST, INTERVAL
 from chalicelib.clock import HOUR, SECOND
 from chalicelib.keys import ClientKey, new_client_key, parse_client_key
-from tests.api.http import Answered, v2, v3
+from tests.api.http import Answered, container, v2, v3
 from tests.conftest import ROOT
 from tests.world import World
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-
-
-@dataclass
-class Recorded:
-    """Passes calls of the store on and keeps what they were."""
-
-    client: Any
-    calls: list[tuple[str, str]] = field(default_factory=list)
-
-    def __getattr__(self, name: str) -> Any:
-        operation = getattr(self.client, name)
-        if not name.endswith("_item"):
-            return operation
-
-        def call(**request: Any) -> Any:
-            key = request["Key"] if "Key" in request else request["Item"]
-            self.calls.append((name, key["sk"]["S"]))
-            return operation(**request)
-
-        return call
 
 
 def with_checksum(head: str) -> str:
@@ -52,12 +31,6 @@ def forged(key: str) -> str:
     """Return a well-formed key with the tenant and the id of a real one, and another secret."""
     head = key[:-7] + ("A" if key[-7] != "A" else "B")
     return with_checksum(head)
-
-
-def container(world: World) -> tuple[World, Recorded]:
-    """Return the stage as a fresh container sees it, and what it asks of the store."""
-    recorded = Recorded(world.parts.table.client)
-    return replace(world, parts=world.twin(dynamodb=recorded)), recorded
 
 
 def ask(world: World, key: str, address: str = "203.0.113.7", face: Callable[..., Answered] = v3) -> Answered:

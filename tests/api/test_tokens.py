@@ -14,7 +14,7 @@ from chalicelib.api.cors import preflight
 from chalicelib.clock import MINUTE, SECOND
 from chalicelib.keys import _checksum, new_browser_token, parse_browser_token, parse_client_key
 from chalicelib.model import Provider, Tenant, Token
-from tests.api.http import Answered, Caller, incoming, v2, v3
+from tests.api.http import Answered, Caller, container, incoming, v2, v3
 from tests.market import Market
 from tests.world import COMMENTS, FOLLOWERS, LINK, World, buys_and_loses_the_answer, cannot_be_reached, says
 
@@ -273,7 +273,7 @@ def test_401_a_client_that_is_revoked_while_it_asks_gets_none(shop: World) -> No
     assert issuing.find(key) is None
 
 
-@pytest.mark.parametrize("shape", ["unknown", "wrong", "expired", "revoked", "checksum", "foreign"])
+@pytest.mark.parametrize("shape", ["unknown", "wrong", "expired", "expired of who is suspended", "revoked", "checksum", "foreign"])
 def test_401_all_bad_tokens_look_alike_and_cost_the_tenant_nothing(shop: World, shape: str) -> None:
     issued = shop.registry.create_client("shop")
     good = token(shop, issued.key, ttl=60)
@@ -282,16 +282,23 @@ def test_401_all_bad_tokens_look_alike_and_cost_the_tenant_nothing(shop: World, 
         "unknown": lambda: fresh,
         "wrong": lambda: _forged(good),
         "expired": lambda: good,
+        "expired of who is suspended": lambda: good,
         "revoked": lambda: good,
         "checksum": lambda: good[:-6] + "000000",
         "foreign": lambda: new_browser_token("acme"),
     }[shape]()
-    if shape == "expired":
+    if shape.startswith("expired"):
         shop.time.sleep(60)
+    if shape == "expired of who is suspended":
+        shop.add_tenant(Tenant(id="neighbour", origins=SHOP.origins))
+        shop.registry.set_active("shop", active=False)
     if shape == "revoked":
         shop.registry.revoke_client(issued.client.id)
     before = shop.parts.table.get("T#shop", "TENANT")
-    answer = page(shop, bad, {"action": "services"})
+    asker, recorded = container(shop)
+    answer = page(asker, bad, {"action": "services"})
+    # Two look for whoever lists the page.
+    assert len(recorded.calls) == (2 if shape == "checksum" else 4), recorded.calls
     assert (answer.status, answer.json["error"]) == (401, "Invalid API key")
     assert answer.headers.keys() == page(shop, "x", {"action": "services"}).headers.keys()
     assert shop.parts.table.get("T#shop", "TENANT") == before
