@@ -273,7 +273,9 @@ def test_401_a_client_that_is_revoked_while_it_asks_gets_none(shop: World) -> No
     assert issuing.find(key) is None
 
 
-@pytest.mark.parametrize("shape", ["unknown", "wrong", "expired", "expired of who is suspended", "revoked", "checksum", "foreign"])
+@pytest.mark.parametrize(
+    "shape", ["unknown", "wrong", "expired", "expired of who is suspended", "revoked", "checksum", "foreign"]
+)
 def test_401_all_bad_tokens_look_alike_and_cost_the_tenant_nothing(shop: World, shape: str) -> None:
     issued = shop.registry.create_client("shop")
     good = token(shop, issued.key, ttl=60)
