@@ -19,6 +19,7 @@ from chalicelib import money
 from chalicelib.actions import Action
 from chalicelib.clock import HOUR, MINUTE, SECOND, rfc3339
 from chalicelib.keys import TENANT_ID
+from chalicelib.panels.reading import identifier
 
 T = TypeVar("T")
 
@@ -205,6 +206,14 @@ def read_id(text: str) -> int:
     return int(text)
 
 
+def read_provider_order(text: str) -> int:
+    """Return a provider's number of an order, as long as panels' replies may have it."""
+    number = identifier(text)
+    if number is None:
+        raise ValueError
+    return number
+
+
 def read_reference(text: str) -> str:
     """Return what a payment is told apart by."""
     if not 1 <= len(text) <= MAX_REFERENCE or not text.isascii() or not text.isprintable():
@@ -263,6 +272,7 @@ ORIGINS = Written(
 )
 SERVICES = Written("ids", _list_of(read_id, empty="all"), "write service ids with commas between, or `all`")
 ORDER = Written("id", read_id, "write the number of an order")
+PROVIDER_ORDER = Written("id", read_provider_order, "write the provider's number of an order, of at most 19 digits")
 ACTIONS = Written(
     "actions", _list_of(lambda text: Action(text).value, empty="all"), f"write any of {_ACTIONS}, or `all`"
 )

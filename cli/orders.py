@@ -22,7 +22,7 @@ from chalicelib.order_types import quoted
 from chalicelib.settlement import needs_decision
 from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import ORDER, SLUG, Table, facts, moment
+from cli.options import ORDER, PROVIDER_ORDER, SLUG, Table, facts, moment
 
 UNSETTLED = {
     OrderState.SENDING: OrderStatus.PENDING,
@@ -175,7 +175,9 @@ def _life(history: list[dict[str, Any]]) -> list[str]:
 @orders_command.command()
 @click.argument("tenant", type=SLUG)
 @click.argument("order", metavar="ID", type=ORDER)
-@click.option("--provider-order", "number", metavar="N", type=ORDER, help="It was placed: the provider's number of it.")
+@click.option(
+    "--provider-order", "number", metavar="N", type=PROVIDER_ORDER, help="It was placed: the provider's number of it."
+)
 @click.option("--not-placed", is_flag=True, help="It was never placed: its money goes back.")
 @pass_console
 def resolve(console: Console, tenant: str, order: int, *, number: int | None, not_placed: bool) -> None:

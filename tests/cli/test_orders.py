@@ -8,6 +8,7 @@ from chalicelib.commands import AddCommand
 from chalicelib.gateway import Credentials
 from chalicelib.jobs import settle_orders
 from chalicelib.model import Account, Order, Source
+from chalicelib.panels.reading import MAX_PANEL_ID
 from chalicelib.purchase import Deadline, Receipt
 from chalicelib.session import Session
 from chalicelib.settlement import needs_decision
@@ -198,6 +199,18 @@ def test_a_number_that_the_provider_does_not_know_is_refused(
     assert shell.ok("orders", "show", "acme", str(order))["state"] == "unknown"
 
 
+@pytest.mark.parametrize("number", [2**31, MAX_PANEL_ID])
+def test_a_panels_number_may_be_longer_than_ours(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str, number: int
+) -> None:
+    order = lose(sandbox, stage, key)
+    sandbox.panels["smosale"].faults.append(ActiveFault("html", action="status"))
+    shown = shell.ok("orders", "resolve", "acme", str(order), "--provider-order", str(number))
+    assert (shown["state"], shown["provider_order"]) == ("placed", number)
+    assert next(stage.parts.orders.bound(Account("smosale"))).number == number
+    shell.misuse("orders", "show", "acme", str(number))
+
+
 def test_a_number_is_asked_for_with_the_key_that_bought(
     shell: Shell, sandbox: Sandbox, stage: Console, key: str
 ) -> None:
@@ -316,6 +329,10 @@ def test_resolve_wants_one_decision(shell: Shell, sandbox: Sandbox, stage: Conso
     order = lose(sandbox, stage, key)
     shell.misuse("orders", "resolve", "acme", str(order))
     shell.misuse("orders", "resolve", "acme", str(order), "--not-placed", "--provider-order", "1")
+    for number in ("0", "-1", "x", "1.0", str(MAX_PANEL_ID + 1)):
+        assert "the provider's number" in shell.misuse(
+            "orders", "resolve", "acme", str(order), "--provider-order", number
+        )
     assert "has no order" in shell.failure("orders", "resolve", "acme", "1000000", "--not-placed")
 
 
