@@ -155,6 +155,17 @@ class Console:
         """Tell what is being done, on standard error."""
         click.echo(message, err=True)
 
+    def confirm(self, question: str) -> None:
+        """Ask a person who sits there; nobody else may do it without `--yes`.
+
+        Raises:
+            UsageError: nobody sits there.
+            Abort: the answer is no.
+        """
+        if not sys.stdin.isatty():
+            raise click.UsageError("Add --yes to do this without being asked.")
+        click.confirm(question, abort=True, err=True)
+
     def secret(self, prompt: str) -> str:
         """Read a secret from standard input, or from a hidden prompt when a person sits there."""
         value = click.prompt(prompt, hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()

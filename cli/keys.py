@@ -13,6 +13,7 @@ from cli.options import SLUG, TOKEN, WATCH, Table, cell, moment
 from cli.rotation import Rotating
 
 _tenant = click.option("--tenant", type=SLUG, help="The own key of this tenant, instead of yours.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask before leaving an account that has open orders.")
 
 
 def read_key(console: Console, provider: str) -> str:
@@ -34,15 +35,23 @@ def keys_command() -> None:
 @click.option("--token", type=TOKEN, help="Names this rotation: run again, it is the same one.")
 @click.option("--watch", type=WATCH, default="60s", help="How long the new key is watched in use.")
 @click.option("--other-account", is_flag=True, help="The new key opens another account at the provider.")
+@_yes
 @pass_console
 def rotate(  # noqa: PLR0913 - its options
-    console: Console, provider: str, tenant: str | None, token: str | None, watch: int, *, other_account: bool
+    console: Console,
+    provider: str,
+    tenant: str | None,
+    token: str | None,
+    watch: int,
+    *,
+    other_account: bool,
+    yes: bool,
 ) -> None:
     """Replace the key at a provider by one from standard input, once it has proved itself.
 
     Whatever breaks it off, run it again with the same key: it goes on where it was.
     """
-    work = Rotating(console, _called(console, provider, tenant), watch)
+    work = Rotating(console, _called(console, provider, tenant), watch, is_sure=yes)
     key = read_key(console, provider)
     rotation = work.begin(key, token=token, other_account=other_account)
     console.note(version=rotation.version)
@@ -60,10 +69,11 @@ def rotate(  # noqa: PLR0913 - its options
 @keys_command.command()
 @click.argument("provider", type=SLUG)
 @_tenant
+@_yes
 @pass_console
-def rollback(console: Console, provider: str, tenant: str | None) -> None:
+def rollback(console: Console, provider: str, tenant: str | None, *, yes: bool) -> None:
     """Use the key before the current one again; or give up a rotation that was broken off."""
-    work = Rotating(console, _called(console, provider, tenant))
+    work = Rotating(console, _called(console, provider, tenant), is_sure=yes)
     rotation = work.roll_back()
     console.note(version=rotation.version)
     shown = {

@@ -1,7 +1,7 @@
 """`panelgate orders`: what became of the tenants' purchases."""
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -17,7 +17,7 @@ from chalicelib.clock import SECOND
 from chalicelib.errors import AlreadyBound
 from chalicelib.evidence import confirms, last_charge
 from chalicelib.jobs import needing_decision
-from chalicelib.model import Order, OrderState, OrderStatus, Source
+from chalicelib.model import Account, Order, OrderState, OrderStatus, Source
 from chalicelib.order_types import quoted
 from chalicelib.settlement import needs_decision
 from cli.acts import Trace
@@ -123,6 +123,20 @@ def _history(order: Order) -> list[dict[str, Any]]:
 
 def _plain(amount: Decimal | None) -> str | None:
     return None if amount is None else f"{amount.normalize():f}"
+
+
+def refuse_unsettled(console: Console, provider: str, accounts: Iterable[Account]) -> None:
+    """Refuse what would keep the orders of some accounts at a provider from being settled.
+
+    Raises:
+        Failure: there are orders there whose purchase is not known.
+    """
+    unsettled = sum(1 for account in accounts for _ in console.parts.orders.unsettled(account))
+    if unsettled:
+        raise Failure(
+            f"{unsettled} orders at {provider} are not settled. Wait, or decide them first:"
+            " `orders list --needs-decision`, `orders resolve`."
+        )
 
 
 @click.group("orders", cls=Group)

@@ -1,7 +1,6 @@
 """`panelgate providers`: the panels that the gateway buys from."""
 
 import contextlib
-import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from cli.options import (
     plain,
     stacked,
 )
+from cli.orders import refuse_unsettled
 from cli.proving import SLOT_TIME, Question, prove, told
 from cli.rotation import spelled, store
 
@@ -289,14 +289,9 @@ def remove(console: Console, provider: str, *, yes: bool) -> None:
     if tied:
         raise Failure(f"{provider} is named by {', '.join(tied)}. Change that first: `tenants set … --providers …`.")
     accounts = _accounts(console, provider)
-    unsettled = sum(1 for account in accounts for _ in console.parts.orders.unsettled(account))
-    if unsettled:
-        raise Failure(
-            f"{unsettled} orders at {provider} are not settled. Wait, or decide them first:"
-            " `orders list --needs-decision`, `orders resolve`."
-        )
+    refuse_unsettled(console, provider, accounts)
     if not yes:
-        _confirm(f"Remove {provider}? Its open orders can then no longer be followed.")
+        console.confirm(f"Remove {provider}? Its open orders can then no longer be followed.")
     rotations, by = Rotations(console.parts.table), identity(console.aws)["arn"]
     for account in accounts:
         rotations.abandon(account, by=by, reason="the provider was removed")
@@ -312,12 +307,6 @@ def _accounts(console: Console, provider: str) -> list[Account]:
     own = (Account(provider, tenant.id) for tenant in console.registry.tenants())
     history = Rotations(console.parts.table).history
     return list(dict.fromkeys([*known, *(one for one in own if any(history(one)))]))
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise click.UsageError("Add --yes to do this without being asked.")
-    click.confirm(question, abort=True, err=True)
 
 
 def _forget_key(console: Console, account: Account) -> None:

@@ -14,9 +14,10 @@ from chalicelib.aws.rotations import Rotation, Rotations, Step
 from chalicelib.aws.vault import CURRENT, PENDING, PREVIOUS, NoKey
 from chalicelib.clock import SECOND
 from chalicelib.keys import ProviderKey
-from chalicelib.model import Provider
+from chalicelib.model import Account, Provider
 from cli.acts import identity
 from cli.console import Console, Failure
+from cli.orders import refuse_unsettled
 from cli.proving import Comparison, Rejected, prove, told
 
 WATCH_EVERY = SECOND
@@ -37,6 +38,8 @@ class Rotating:
     provider: Provider
     watch: int = 0
     """Seconds for which a new key is watched."""
+    is_sure: bool = False
+    """The operator has said yes to leaving open orders behind."""
     proof: dict[str, Any] = field(default_factory=dict)
     trouble: str | None = None
     rotations: Rotations = field(init=False)
@@ -57,7 +60,8 @@ class Rotating:
             other_account: it opens another account than the key in use.
 
         Raises:
-            Failure: another rotation is not finished, or the token was used for another key.
+            Failure: another rotation is not finished, the token was used for another key, or orders of the account that
+                it leaves are not settled.
         """
         known = self._begun(key, token)
         if known is None:
@@ -70,7 +74,10 @@ class Rotating:
                 before=before,
                 other_account=other_account,
             )
+            self._check_orders(new)
             known = self.rotations.begin(new, by=self.by)
+        else:
+            self._check_orders(known)
         if known.step is Step.PENDING:
             self._store(known, key, token)
         elif known.step in (Step.FAILED, Step.ROLLED_BACK):
@@ -131,6 +138,22 @@ class Rotating:
         except NoKey:
             return False
 
+    def _check_orders(self, rotation: Rotation) -> None:
+        """Before a rotation to another account: see to the orders of the one that is in use."""
+        is_to_come = rotation.step in (Step.PENDING, Step.PROVED) and rotation.version != self._current()
+        if rotation.other_account and is_to_come:
+            self._leave_account()
+
+    def _leave_account(self) -> None:
+        """Only the account that bought an order can tell what became of it: refuse, or ask, to leave one behind."""
+        slug, account, orders = self.provider.slug, self.provider.account, self.console.parts.orders
+        refuse_unsettled(self.console, slug, [account])
+        count = sum(1 for _ in orders.open(account))
+        if count and not self.is_sure:
+            self.console.confirm(
+                f"Leave this account at {slug}? Its {count} open orders can then no longer be followed."
+            )
+
     def _store(self, rotation: Rotation, key: str, token: str | None) -> None:
         try:
             store(self.console, self.provider, key, rotation.version)
@@ -174,32 +197,36 @@ class Rotating:
         return rotation
 
     def _prove(self, rotation: Rotation, new: ProviderKey) -> Rotation:
-        vault, account = self.console.parts.vault, rotation.account
         try:
-            if rotation.before is None or rotation.other_account:
-                self.proof = told(prove(self.console, self.provider, new))
+            self.proof = self._proof_of(rotation, new)
+            if self.proof.get("same_order") is None:
                 self._check_owner(new)
-            else:
-                old = vault.key(account, fresh=True)
-                self.proof = Comparison(self.console, self.provider, new, old).prove()
         except Failure as error:
             reason = error.format_message()
             self.rotations.advance(rotation, Step.FAILED, by=self.by, reason=reason)
-            vault.discard_pending(account, rotation.version)
+            self.console.parts.vault.discard_pending(rotation.account, rotation.version)
             stays = "; the old one stays in use" if rotation.before else ""
             raise Failure(f"{reason} The new key was dropped{stays}.") from None
         return self.rotations.advance(rotation, Step.PROVED, by=self.by, proof=spelled(self.proof))
 
+    def _proof_of(self, rotation: Rotation, new: ProviderKey) -> dict[str, Any]:
+        if rotation.before is None or rotation.other_account:
+            return told(prove(self.console, self.provider, new))
+        old = self.console.parts.vault.key(rotation.account, fresh=True)
+        return Comparison(self.console, self.provider, new, old).prove()
+
     def _check_owner(self, new: ProviderKey) -> None:
-        """Refuse a tenant's own key that opens the operator's account: its orders and balance would have two owners."""
-        if self.provider.owner is None:
-            return
-        ours = self.provider.called_by(None)
-        operators = self.console.parts.vault.key(ours.account, fresh=True)
-        if Comparison(self.console, ours, new, operators).are_of_one_account():
-            raise Failure(
-                f"This key opens your own account at {self.provider.slug}, not one of {self.provider.owner}'s."
-            )
+        """Refuse a key that opens an account of somebody else here: its orders and balance would have two owners.
+
+        The operator is one, and each tenant with a key of its own is another; tenants may share one.
+        """
+        slug, owner, parts = self.provider.slug, self.provider.owner, self.console.parts
+        known = [one for one in parts.directory.every_account() if one.provider == slug and one.tenant is not None]
+        for other in known if owner is None else [Account(slug)]:
+            theirs, key = self.provider.called_by(other.tenant), parts.vault.key(other, fresh=True)
+            if Comparison(self.console, theirs, new, key).are_of_one_account():
+                whose, mine = (f"{other.tenant}'s", "yours") if owner is None else ("your own", f"{owner}'s")
+                raise Failure(f"This key opens {whose} account at {slug}, not one of {mine}.")
 
     def _promote(self, rotation: Rotation, _new: ProviderKey) -> Rotation:
         account = rotation.account
@@ -248,7 +275,8 @@ class Rotating:
         """Go back to the key before the current one, or give up a rotation that has not come into use.
 
         Raises:
-            Failure: there is no key before, or it does not work.
+            Failure: there is no key before, or it does not work, or it opens another account and orders of the one that
+                is in use are not settled.
         """
         account = self.provider.account
         rotation = self.rotations.unfinished(account)
@@ -260,6 +288,8 @@ class Rotating:
         if rotation is None or rotation.step in (Step.FAILED, Step.ROLLED_BACK):
             raise Failure(f"There is no key at {self.provider.slug} to go back to.")
         if rotation.step is not Step.ROLLING_BACK:
+            if rotation.other_account:
+                self._leave_account()
             proof = self._proof_of_before(rotation)
             if proof is None:
                 raise Failure(f"There is no key at {self.provider.slug} to go back to that works. Nothing was changed.")
@@ -290,6 +320,8 @@ class Rotating:
         account, vault = rotation.account, self.console.parts.vault
         labels = vault.labels(account).get(rotation.version, frozenset())
         if CURRENT in labels and rotation.before is not None:
+            if rotation.other_account:
+                self._leave_account()
             vault.promote(account, rotation.before)
         elif CURRENT in labels and account.tenant is not None:
             self.console.registry.set_own_key(account.tenant, account.provider, is_used=False)

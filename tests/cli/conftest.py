@@ -74,9 +74,9 @@ class Shell:
         assert outcome.code == 1, outcome
         return outcome.error
 
-    def misuse(self, *arguments: str) -> str:
+    def misuse(self, *arguments: str, stdin: str = "") -> str:
         """Run a command with --json that must be refused as wrong use, and return its error."""
-        outcome = self(*arguments, "--json")
+        outcome = self(*arguments, "--json", stdin=stdin)
         assert outcome.code == 2, outcome
         return outcome.error
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib.aws.rotations import Rotations
-from chalicelib.model import Account
+from chalicelib.aws.rotations import Rotation, Rotations
+from chalicelib.model import Account, Order, Source
 from cli.console import Console
 from sandbox.faults import ActiveFault
 from sandbox.panel import Customer
@@ -120,13 +120,24 @@ def other_account(sandbox: Sandbox, smosale: str) -> Customer:
     return customer
 
 
-def ordered(shell: Shell, stage: Console) -> int:
-    """Buy something, and return its number at the panel."""
+def bought(shell: Shell, stage: Console) -> Order:
     shell.ok("wallet", "credit", "acme", "100", "--reference", "start")
     order = stage.parts.orders.get("acme", buy(stage, shell.ok("clients", "create", "acme")["key"]))
     assert order is not None
-    assert order.provider_order is not None
-    return order.provider_order
+    return order
+
+
+def ordered(shell: Shell, stage: Console) -> int:
+    """Buy something, and return its number at the panel."""
+    number = bought(shell, stage).provider_order
+    assert number is not None
+    return number
+
+
+def lost(shell: Shell, sandbox: Sandbox, stage: Console) -> Order:
+    """Buy something, and lose the answer."""
+    sandbox.panels["smosale"].faults.append(ActiveFault(fault="reset", action="add", count=1))
+    return bought(shell, stage)
 
 
 def test_the_key_of_another_account_is_refused_unless_that_is_meant(
@@ -138,6 +149,54 @@ def test_the_key_of_another_account_is_refused_unless_that_is_meant(
     assert other_account.balance != sandbox.panels[smosale].balance
     assert shell.ok(*ROTATE, "--other-account", stdin=OTHER)["balance"] == Decimal("12.5")
     assert current(stage, Account(smosale)) == OTHER
+
+
+@pytest.mark.usefixtures("acme", "other_account")
+def test_an_account_is_not_left_while_a_purchase_there_is_not_settled(
+    shell: Shell, sandbox: Sandbox, smosale: str, stage: Console
+) -> None:
+    """Only the account that bought an order can tell what became of it."""
+    shell.ok(*ROTATE, "--other-account", stdin=OTHER)
+    order = lost(shell, sandbox, stage)
+    asked = len(sandbox.panels[smosale].journal.entries)
+    third = "canary-third-provider-key"
+    error = shell.failure(*ROTATE, "--other-account", "--yes", stdin=third)
+    assert error.startswith("1 orders at smosale are not settled.")
+    assert shell.failure("keys", "rollback", smosale, "--yes") == error
+    assert current(stage, Account(smosale)) == OTHER
+    assert len(sandbox.panels[smosale].journal.entries) == asked
+    stage.parts.orders.give_up(order, "decided", until=2**62, source=Source.OPERATOR)
+    assert shell.ok("keys", "rollback", smosale, "--yes")["step"] == "rolled_back"
+
+
+@pytest.mark.usefixtures("acme", "other_account")
+def test_who_leaves_an_account_with_open_orders_says_so(shell: Shell, smosale: str, stage: Console) -> None:
+    ordered(shell, stage)
+    assert "--yes" in shell.misuse(*ROTATE, "--other-account", stdin=OTHER)
+    assert current(stage, Account(smosale)) == panel_key(smosale)
+    assert Rotations(stage.parts.table).unfinished(Account(smosale)) is None
+    shell.ok(*ROTATE, "--other-account", "--yes", stdin=OTHER)
+    assert "--yes" in shell.misuse("keys", "rollback", smosale)
+    assert current(stage, Account(smosale)) == OTHER
+    shell.ok("keys", "rollback", smosale, "--yes")
+    assert current(stage, Account(smosale)) == panel_key(smosale)
+
+
+@pytest.mark.usefixtures("acme", "other_account")
+def test_a_rotation_that_was_broken_off_is_held_to_its_orders_until_it_is_in_use(
+    shell: Shell, sandbox: Sandbox, smosale: str, stage: Console
+) -> None:
+    rotations, account = Rotations(stage.parts.table), Account(smosale)
+    before = stage.parts.vault.key(account).version
+    begun = Rotation(account=account, version=TOKEN, before=before, other_account=True)
+    rotations.begin(begun, by="a command that died")
+    order = lost(shell, sandbox, stage)
+    assert "1 orders at smosale are not settled" in shell.failure(*ROTATE, stdin=OTHER)
+    stage.parts.orders.give_up(order, "decided", until=2**62, source=Source.OPERATOR)
+    stage.parts.vault.promote(account, stage.parts.vault.store_pending(account, OTHER, token=TOKEN).version)
+    lost(shell, sandbox, stage)
+    assert "1 orders at smosale are not settled" in shell.failure("keys", "rollback", smosale)
+    assert shell.ok(*ROTATE, stdin=OTHER)["step"] == "done"
 
 
 @pytest.mark.usefixtures("acme")
@@ -325,6 +384,31 @@ def test_an_own_key_must_not_open_the_operators_account(
     error = shell.failure(*ROTATE, "--tenant", acme, stdin=own)
     assert error == "This key opens your own account at smosale, not one of acme's. The new key was dropped."
     assert stage.registry.tenant(acme).own_keys == frozenset()
+
+
+def test_an_own_key_must_not_open_the_operators_account_later_either(
+    shell: Shell, smosale: str, acme: str, stage: Console, other_account: Customer
+) -> None:
+    shell.ok(*ROTATE, "--tenant", acme, stdin=OTHER)
+    other_account.keys.clear()  # nothing tells that a new one is of the same account
+    error = shell.failure(*ROTATE, "--tenant", acme, stdin=panel_key(smosale))
+    assert error.startswith("This key opens your own account at smosale, not one of acme's.")
+    assert current(stage, Account(smosale, acme)) == OTHER
+
+
+@pytest.mark.parametrize("is_known_by", ["its text", "an order"])
+def test_the_operators_key_must_not_open_a_tenants_account(
+    shell: Shell, acme: str, stage: Console, other_account: Customer, is_known_by: str
+) -> None:
+    shell.ok(*ROTATE, "--tenant", acme, stdin=OTHER)
+    own = OTHER
+    if is_known_by == "an order":
+        bought(shell, stage)
+        own = "canary-own-key-number-2"
+        other_account.keys.append(own)
+    error = shell.failure(*ROTATE, "--other-account", stdin=own)
+    assert error.startswith("This key opens acme's account at smosale, not one of yours. The new key was dropped")
+    assert current(stage, Account("smosale")) == panel_key("smosale")
 
 
 @pytest.mark.usefixtures("smosale")
