@@ -228,11 +228,10 @@ def change(console: Console, /, provider: str, **given: object) -> None:
         raise click.UsageError("Say what to change, for example --rate 2/s.")
     if isinstance(given["url"], str):
         _check_url(console, given["url"])
-    _save(console, _changed(console.registry.provider(provider), given))
+    _emit(console, console.registry.change_provider(provider, lambda stored: _changed(stored, given)))
 
 
-def _save(console: Console, provider: Provider) -> None:
-    console.registry.set_provider(provider)
+def _emit(console: Console, provider: Provider) -> None:
     shown = document(provider)
     console.emit(shown, f"{facts(shown)}\n\nIn effect within 30 seconds.")
 
@@ -242,7 +241,7 @@ def _save(console: Console, provider: Provider) -> None:
 @pass_console
 def disable(console: Console, provider: str) -> None:
     """Stop calling a provider; its key, catalog and orders stay."""
-    _save(console, replace(console.registry.provider(provider), enabled=False))
+    _emit(console, console.registry.set_enabled(provider, enabled=False))
 
 
 @providers_command.command()
@@ -250,7 +249,7 @@ def disable(console: Console, provider: str) -> None:
 @pass_console
 def enable(console: Console, provider: str) -> None:
     """Call a provider again."""
-    _save(console, replace(console.registry.provider(provider), enabled=True))
+    _emit(console, console.registry.set_enabled(provider, enabled=True))
 
 
 @providers_command.command(trace=Trace.NONE)

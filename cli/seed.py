@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from chalicelib.aws.registry import Missing, Registry
 from chalicelib.errors import Unavailable
@@ -83,10 +84,9 @@ def _register(registry: Registry, parts: Parts, known: Provider | None, panel: P
     url = f"{sandbox_url.rstrip('/')}/{panel.path}"
     if known is None:
         return registry.add_provider(new_provider(parts.settings, panel.slug, panel.dialect, url))
-    if known.url != url:
-        known = replace(known, url=url)
-        registry.set_provider(known)
-    return known
+    if known.url == url:
+        return known
+    return registry.change_provider(panel.slug, partial(replace, url=url))
 
 
 def _supply(parts: Parts, panel: Panel, provider: Provider) -> str | None:

@@ -94,8 +94,7 @@ def change(console: Console, /, tenant: str, **given: object) -> None:
     """Change settings of a tenant; they hold from its next request on."""
     if all(value is None for value in given.values()):
         raise click.UsageError("Say what to change, for example --rate 20/s.")
-    console.registry.set_tenant(_changed(console, console.registry.tenant(tenant), given))
-    _emit(console, console.registry.tenant(tenant))
+    _emit(console, console.registry.change_tenant(tenant, lambda stored: _changed(console, stored, given)))
 
 
 def _changed(console: Console, tenant: Tenant, given: Mapping[str, Any]) -> Tenant:

@@ -7,6 +7,7 @@ the one run of one container whose I/O is counted, and each call of which meets 
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import click
 
@@ -137,9 +138,8 @@ def known(stall: Stall) -> None:
 def guarded(stall: Stall) -> None:
     """Let a tenant refuse duplicates and count its days: there is room for two more orders."""
     known(stall)
-    registry = stall.market.registry
-    tenant = replace(registry.tenant("acme"), daily_spend=2 * stall.orders()[0].charge, refuse_duplicate_link=True)
-    registry.set_tenant(tenant)
+    guards = {"daily_spend": 2 * stall.orders()[0].charge, "refuse_duplicate_link": True}
+    stall.market.registry.change_tenant("acme", partial(replace, **guards))
 
 
 def by_page(stall: Stall) -> None:
@@ -171,8 +171,7 @@ def shared(fault: Fault) -> Callable[[Stall], None]:
     """Return a scene in which an order is the operator's: others order with the key, and nothing proves anything."""
 
     def scene(stall: Stall) -> None:
-        registry = stall.market.registry
-        registry.set_provider(replace(registry.provider(stall.slug), exclusive_key=False))
+        stall.market.registry.change_provider(stall.slug, partial(replace, exclusive_key=False))
         mishap(stall, fault)
         stall.pass_time(MINUTE + QUIET)
 

@@ -1,6 +1,7 @@
 """Orders whose answer is lost, and the minutes in which the schedules look for them."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from chalicelib.clock import MINUTE, SECOND
@@ -57,8 +58,7 @@ class Shop:
     def of(cls, market: Market, *exclusive: str, **changes: Any) -> "Shop":
         """Open a shop in which the keys of some providers are declared exclusive."""
         for slug in exclusive:
-            provider = replace(market.registry.provider(slug), exclusive_key=True, **changes)
-            market.registry.set_provider(provider)
+            market.registry.change_provider(slug, partial(replace, exclusive_key=True, **changes))
         market.time.at += MINUTE  # the directory forgets what it had read before
         return cls(market, Lossy(market.network))
 

@@ -9,6 +9,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from chalicelib import money
@@ -100,8 +101,7 @@ class Stall:
     @classmethod
     def new(cls, stage: str, dynamodb: Any, secrets: Any, slug: str = "smosale") -> "Stall":
         stall = cls(Market.new(stage, dynamodb, secrets, slugs=(slug,)), slug)
-        provider = stall.market.registry.provider(slug)
-        stall.market.registry.set_provider(replace(provider, exclusive_key=True, quiet=QUIET // SECOND))
+        stall.market.registry.change_provider(slug, partial(replace, exclusive_key=True, quiet=QUIET // SECOND))
         return stall
 
     @property

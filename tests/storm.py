@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -204,7 +205,7 @@ class Storm:
         for name in ("ann", "bob", "eve"):
             storm.keys[name] = market.add_tenant(Tenant(id=name, interval=1, burst=1000), credit=CREDIT)
         for slug in EXCLUSIVE:
-            market.registry.set_provider(replace(market.registry.provider(slug), exclusive_key=True))
+            market.registry.change_provider(slug, partial(replace, exclusive_key=True))
         for slug in market.network.panels:
             storm.buy(slug)
         storm.pass_time(2 * MINUTE)

@@ -36,9 +36,26 @@ def full_bucket() -> dict[str, int]:
     return {"tat": 0, "gate": 0}
 
 
-def empty_bucket(interval: int, burst: int, now: int) -> dict[str, int]:
-    """Return the attributes of a bucket that is all spent: a changed limit must not lend a second burst."""
-    return {"tat": now + burst * interval, "gate": now + interval}
+def emptied(item: Mapping[str, Any], interval: int, burst: int, now: int) -> tuple[str, str, dict[str, int]]:
+    """Return how a bucket gets another limit: the assignments, the condition under which they are right, the values.
+
+    A changed limit must not lend a second burst: what the bucket holds counts as spent now. But ``now`` is what the
+    operator's clock says, which may be wrong. It is taken for no earlier than the old bucket was empty, which lies
+    ahead where slots were given out in advance, and for no later than it was full again.
+    """
+    if item["tat"] < now:
+        since, later, condition = "#tat", 0, f"{FULL} AND #gate <= :latest"
+    elif item["gate"] > now + item["interval"]:
+        since, later, condition = "#gate", -item["interval"], "#tat >= :now AND #gate > :latest"
+    else:
+        since, later, condition = ":now", 0, FILLING
+    values = {
+        ":now": now,
+        ":latest": now + item["interval"],
+        ":tat": later + burst * interval,
+        ":gate": later + interval,
+    }
+    return f"#tat = {since} + :tat, #gate = {since} + :gate", condition, values
 
 
 def quota(item: Mapping[str, Any], now: int) -> Quota:

@@ -2,7 +2,7 @@
 
 import secrets
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,8 +25,10 @@ from chalicelib.model import MAX_PROVIDER_NUMBER, Provider, Scope, Tenant
 # The tenant's item, which holds them, is written on every request, and DynamoDB charges by the kilobyte.
 MAX_KEYS = 20
 _CLIENT_SUFFIX = 6
-# Neighbours may change a client's keys between a look at them and the transaction that rests on it; each time that
-# happens one of them is done, and operators are few.
+# A tenant, its old origins and its new ones must fit into one transaction, which has room for 100 items.
+MAX_ORIGINS = 49
+# Neighbours may change what an act rests on between a look at it and the transaction; each time that happens one of
+# them is done, and operators are few.
 _TRIES = 20
 
 
@@ -39,7 +41,7 @@ class Missing(PanelgateError):
 
 
 class Full(PanelgateError):
-    """There is no room for one more."""
+    """There is no room for that many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +90,10 @@ class Registry:
         Raises:
             Missing: there is none of this name.
         """
-        item = self._table.get("PROVIDERS", slug)
-        if item is None:
-            raise Missing(f"there is no provider {slug}")
-        return provider(item)
+        return provider(self._provider_item(slug))
+
+    def _provider_item(self, slug: str) -> Item:
+        return self._item("PROVIDERS", slug, f"provider {slug}")
 
     def add_provider(self, new: Provider) -> Provider:
         """Store a provider under the next free number; numbers are never given again, for public ids hold them.
@@ -114,7 +116,7 @@ class Registry:
                     condition="attribute_not_exists(pk) OR provider = :slug",
                     values={":slug": new.slug},
                 ),
-                Write(f"P#{new.slug}", "PACE", put=_pace(candidate, limits.full_bucket())),
+                Write(f"P#{new.slug}", "PACE", put={**_pace(candidate), **limits.full_bucket(), "inflight": {}}),
             ]
             try:
                 self._table.transact(writes)
@@ -137,18 +139,38 @@ class Registry:
             raise Exists(f"{new.slug} was the name of the panel at {mine['url']}: choose another name")
         return int(mine["number"])
 
-    def set_provider(self, changed: Provider) -> None:
-        """Store a provider's changed settings. A changed limit starts with nothing to spend.
+    def change_provider(self, slug: str, change: Callable[[Provider], Provider]) -> Provider:
+        """Change a provider's settings and return it as it is then. A changed limit lends no second burst.
+
+        Args:
+            slug: which provider.
+            change: makes the changed provider of the stored one; asked again when that was changed meanwhile.
 
         Raises:
             Missing: there is none of this name.
         """
-        old = self.provider(changed.slug)
-        self._table.write(Write("PROVIDERS", changed.slug, put=provider_attributes(changed)))
-        self._table.write(Write("PROVIDERS", _number(changed), put=_holder(changed)))
-        if (old.interval, old.burst, old.concurrency) != (changed.interval, changed.burst, changed.concurrency):
-            bucket = limits.empty_bucket(changed.interval, changed.burst, self._table.clock.now())
-            self._table.write(Write(f"P#{changed.slug}", "PACE", put=_pace(changed, bucket)))
+        for _ in range(_TRIES):
+            item, pace = self._provider_item(slug), self._item(f"P#{slug}", "PACE", f"limiter of {slug}")
+            changed, now = change(provider(item)), self._table.clock.now()
+            writes = [
+                _change(item, provider_attributes(changed)),
+                Write("PROVIDERS", _number(changed), put=_holder(changed)),
+                _change(pace, _pace(changed), now=now),
+            ]
+            if self._applied(writes):
+                return changed
+        raise StoreBusy("the provider kept changing")
+
+    def set_enabled(self, slug: str, *, enabled: bool) -> Provider:
+        """Have a provider called again, or no longer, and return it as it is then.
+
+        Raises:
+            Missing: there is none of this name.
+        """
+        try:
+            return provider(self._table.write(_switch("PROVIDERS", slug, "enabled", to=enabled)))
+        except ConditionFailed:
+            raise Missing(f"there is no provider {slug}") from None
 
     def remove_provider(self, slug: str) -> None:
         """Delete a provider's configuration; its number, catalog and orders stay.
@@ -174,9 +196,12 @@ class Registry:
         return tenant(self._tenant_item(name))
 
     def _tenant_item(self, name: str) -> Item:
-        item = self._table.get(f"T#{name}", "TENANT")
+        return self._item(f"T#{name}", "TENANT", f"tenant {name}")
+
+    def _item(self, pk: str, sk: str, named: str) -> Item:
+        item = self._table.get(pk, sk)
         if item is None:
-            raise Missing(f"there is no tenant {name}")
+            raise Missing(f"there is no {named}")
         return item
 
     def create_tenant(self, new: Tenant) -> None:
@@ -184,49 +209,44 @@ class Registry:
 
         Raises:
             Exists: the name is taken.
+            Full: it has more origins than there is room for.
         """
+        _check_origins(new)
         item = {**tenant_attributes(new), **limits.full_bucket(), "keys": {}}
         writes = [
             Write(f"T#{new.id}", "TENANT", put=item, condition="attribute_not_exists(pk)"),
             Write("TENANTS", new.id, put={}),
-            *(Write(f"ORIGIN#{origin}", new.id, put={}) for origin in sorted(new.origins)),
+            *_origins(new),
         ]
         try:
             self._table.transact(writes)
         except TransactionRefused:
             raise Exists(f"there is a tenant {new.id} already") from None
 
-    def set_tenant(self, changed: Tenant) -> None:
-        """Store a tenant's changed settings. A changed limit starts with nothing to spend.
+    def change_tenant(self, name: str, change: Callable[[Tenant], Tenant]) -> Tenant:
+        """Change a tenant's settings and return it as it is then. A changed limit lends no second burst.
 
-        Whether it is active and which own keys it has stay as they are stored: settings that were read before a
-        suspension must not end it, nor take a key away, or its orders would be bought with the operator's.
+        Args:
+            name: which tenant.
+            change: makes the changed tenant of the stored one; asked again when that was changed meanwhile.
 
         Raises:
             Missing: there is none of this name.
+            Full: it would have more origins than there is room for.
         """
-        old = self.tenant(changed.id)
-        acts = ("active", "own_keys")
-        attributes = {name: value for name, value in tenant_attributes(changed).items() if name not in acts}
-        if (old.interval, old.burst) != (changed.interval, changed.burst):
-            attributes |= limits.empty_bucket(changed.interval, changed.burst, self._table.clock.now())
-        given = {name: value for name, value in attributes.items() if value is not None}
-        absent = [name for name, value in attributes.items() if value is None]
-        update = "SET " + ", ".join(f"#{name} = :{name}" for name in given)
-        update += (" REMOVE " + ", ".join(f"#{name}" for name in absent)) if absent else ""
-        writes = [
-            Write(
-                f"T#{changed.id}",
-                "TENANT",
-                update=update,
-                condition="attribute_exists(pk)",
-                names={f"#{name}": name for name in attributes},
-                values={f":{name}": value for name, value in given.items()},
-            ),
-            *(Write(f"ORIGIN#{origin}", changed.id, put={}) for origin in sorted(changed.origins - old.origins)),
-            *(Write(f"ORIGIN#{origin}", changed.id) for origin in sorted(old.origins - changed.origins)),
-        ]
-        self._table.transact(writes)
+        for _ in range(_TRIES):
+            item = self._tenant_item(name)
+            stored, now = tenant(item), self._table.clock.now()
+            changed = change(stored)
+            _check_origins(changed)
+            writes = [
+                _change(item, tenant_attributes(changed), now=now),
+                *_origins(changed),
+                *(Write(f"ORIGIN#{origin}", name) for origin in sorted(stored.origins - changed.origins)),
+            ]
+            if self._applied(writes):
+                return changed
+        raise StoreBusy("the tenant kept changing")
 
     def set_active(self, tenant_id: str, *, active: bool) -> Tenant:
         """Resume or suspend a tenant, from its next request on, and return it as it is then.
@@ -234,16 +254,8 @@ class Registry:
         Raises:
             Missing: there is none of this name.
         """
-        write = Write(
-            f"T#{tenant_id}",
-            "TENANT",
-            update="SET #active = :active",
-            condition="attribute_exists(pk)",
-            names={"#active": "active"},
-            values={":active": active},
-        )
         try:
-            return tenant(self._table.write(write))
+            return tenant(self._table.write(_switch(f"T#{tenant_id}", "TENANT", "active", to=active)))
         except ConditionFailed:
             raise Missing(f"there is no tenant {tenant_id}") from None
 
@@ -400,8 +412,12 @@ class Registry:
         uses = [_note_used(change.tenant, name, used) for name in sorted(gone) if (used := _last_used(stored, name))]
         if change.add and len(stored) - len(change.drop) >= MAX_KEYS:
             raise Full(f"the tenant {change.tenant} has {MAX_KEYS} keys already: revoke some")
+        return self._applied([*change.writes(), of_client, *uses])
+
+    def _applied(self, writes: Sequence[Write]) -> bool:
+        """Apply all writes, or none and return False if one of their conditions does not hold."""
         try:
-            self._table.transact([*change.writes(), of_client, *uses])
+            self._table.transact(writes)
         except TransactionRefused:
             return False
         return True
@@ -455,9 +471,51 @@ def _holder(value: Provider) -> Item:
     return {"provider": value.slug, "number": value.number, "url": value.url}
 
 
-def _pace(value: Provider, bucket: Mapping[str, int]) -> Item:
-    settings = limits.settings(value.interval, value.burst)
-    return {**settings, **bucket, "concurrency": value.concurrency, "inflight": {}}
+def _pace(value: Provider) -> Item:
+    return {**limits.settings(value.interval, value.burst), "concurrency": value.concurrency}
+
+
+def _check_origins(value: Tenant) -> None:
+    if len(value.origins) > MAX_ORIGINS:
+        raise Full(f"a tenant has room for {MAX_ORIGINS} origins, and these are {len(value.origins)}")
+
+
+def _origins(value: Tenant) -> list[Write]:
+    return [Write(f"ORIGIN#{origin}", value.id, put={}) for origin in sorted(value.origins)]
+
+
+def _switch(pk: str, sk: str, name: str, *, to: bool) -> Write:
+    """Return the write that turns one setting of an item on or off, whatever becomes of the others meanwhile."""
+    return Write(
+        pk, sk, update="SET #name = :to", condition="attribute_exists(pk)", names={"#name": name}, values={":to": to}
+    )
+
+
+def _change(item: Item, settings: Mapping[str, Any], *, now: int | None = None) -> Write:
+    """Return the write by which an item has other settings, on condition that they are as they were read.
+
+    Args:
+        item: as it was read.
+        settings: all of them as they are to be; None for one that is not set.
+        now: of an item that is a limiter; a changed limit then lends no second burst.
+    """
+    names = list(settings)
+    sets = [f"#{name} = :{name}" for name in names if settings[name] is not None]
+    removed = [f"#{name}" for name in names if settings[name] is None]
+    conditions = [f"#{name} = :old_{name}" if name in item else f"attribute_not_exists(#{name})" for name in names]
+    values = {f":{name}": settings[name] for name in names} | {f":old_{name}": item.get(name) for name in names}
+    if now is not None and any(item[name] != settings[name] for name in ("interval", "burst")):
+        bucket, condition, times = limits.emptied(item, settings["interval"], settings["burst"], now)
+        names, values = [*names, "tat", "gate"], values | times
+        sets, conditions = [*sets, bucket], [*conditions, condition]
+    return Write(
+        item["pk"],
+        item["sk"],
+        update=f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removed)}" if removed else ""),
+        condition=" AND ".join(conditions),
+        names={f"#{name}": name for name in names},
+        values=values,
+    )
 
 
 def _new_key(tenant_id: str, *, test: bool) -> tuple[ClientKey, str]:

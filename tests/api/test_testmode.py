@@ -1,6 +1,7 @@
 """Test mode: `pg_test_` keys do all that others do, with no provider, network or money, and meet nothing real."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -264,7 +265,7 @@ def test_its_tenants_limit_and_suspension_hold(program: Program) -> None:
 
 def test_everything_that_is_kept_of_it_goes(program: Program) -> None:
     world = program.world
-    world.registry.set_tenant(replace(world.registry.tenant("acme"), refuse_duplicate_link=True))
+    world.registry.change_tenant("acme", partial(replace, refuse_duplicate_link=True))
     order = program.answer("add", {"idempotency-key": "k"}, service=1000, link=LINK, quantity=100).json["order"]
     program.answer("add", service=Offer.LOST_AND_BOUGHT * 1000, link=LINK, quantity=100)
     program.answer("add", service=Offer.LOST * 1000, link=LINK, quantity=100)

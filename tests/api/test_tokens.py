@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -203,7 +204,7 @@ def test_it_orders_and_lists_its_services_only(shop: World) -> None:
 
 def test_what_the_tenant_may_not_order_any_more_its_tokens_may_not(shop: World) -> None:
     child = token(shop, services=[1001, 2001])
-    shop.registry.set_tenant(replace(SHOP, services=frozenset({2001})))
+    shop.registry.change_tenant("shop", partial(replace, services=frozenset({2001})))
     assert refused(page(shop, child, ADD)) == (404, "service_not_found")
     assert refused(ask_token(shop, services=[1001])) == (404, "service_not_found")
 
@@ -543,7 +544,7 @@ def test_an_idempotency_key_of_another_is_neither_learnt_nor_replayed_nor_taken(
 
 
 def test_an_order_like_anothers_is_not_taken_for_it(shop: World) -> None:
-    shop.registry.set_tenant(replace(SHOP, dedupe=120))
+    shop.registry.change_tenant("shop", partial(replace, dedupe=120))
     ann, bob = token(shop, subject="ann"), token(shop, subject="bob")
     assert placed(shop, ann) == placed(shop, token(shop, subject="ann"))
     assert len({placed(shop, key) for key in (ann, bob, token(shop), shop.key)}) == 4
@@ -571,7 +572,7 @@ def test_a_key_makes_one_order_though_the_page_has_a_new_token(shop: World) -> N
 
 
 def test_an_order_of_the_same_page_is_taken_for_it_though_the_token_is_new(shop: World) -> None:
-    shop.registry.set_tenant(replace(SHOP, dedupe=120))
+    shop.registry.change_tenant("shop", partial(replace, dedupe=120))
     assert placed(shop, token(shop)) == placed(shop, token(shop))
     placed(shop, token(shop, client(shop)))
     assert len(shop.panel.purchases) == 2
@@ -685,7 +686,7 @@ def test_403_from_elsewhere_than_its_page(shop: World, origin: str | None) -> No
 
 def test_403_a_page_that_its_tenant_lists_no_more(shop: World) -> None:
     child = token(shop, origin=PAGE)
-    shop.registry.set_tenant(replace(SHOP, origins=frozenset({OTHER_PAGE})))
+    shop.registry.change_tenant("shop", partial(replace, origins=frozenset({OTHER_PAGE})))
     answer = page(shop, child, ADD)
     assert refused(answer) == (403, "forbidden")
     assert "Access-Control-Allow-Origin" not in answer.headers

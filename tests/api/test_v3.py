@@ -1,7 +1,6 @@
 """The JSON API, named by what it answers."""
 
 import logging
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -185,7 +184,7 @@ def test_an_empty_idempotency_key_in_the_header_is_refused_and_not_ignored(world
 
 def test_a_disabled_provider_is_not_called_any_more(world: World) -> None:
     order = v3(world, ADD).json["order"]
-    world.registry.set_provider(replace(world.registry.provider("smosale"), enabled=False))
+    world.registry.set_enabled("smosale", enabled=False)
     world.time.sleep(60)
     status = v3(world, {"action": "status", "order": order}).json
     assert (status["status"], status["stale"]) == ("pending", True)

@@ -211,13 +211,12 @@ def test_a_revocation_beats_every_rotation(world: World) -> None:
 
 
 def test_a_suspension_survives_whatever_is_done_beside_it(world: World) -> None:
-    read_before = world.registry.tenant("acme")
     for number in range(ROUNDS):
         issued = world.registry.create_client("acme")
         outcomes = at_once(
             world,
             lambda registry: registry.set_active("acme", active=False),
-            lambda registry: registry.set_tenant(replace(read_before, dedupe=number)),  # noqa: B023 - it runs at once
+            lambda registry: registry.change_tenant("acme", partial(replace, dedupe=number)),  # noqa: B023 - it runs at once
             rotated(issued.client.id, HOUR),
             lambda registry: registry.create_client("acme"),
         )
@@ -227,16 +226,6 @@ def test_a_suspension_survives_whatever_is_done_beside_it(world: World) -> None:
         assert world.registry.tenant("acme").dedupe == number
         assert world.registry.set_active("acme", active=True).active
         assert all(works(world, key) for key in keys)
-
-
-def test_settings_that_were_read_before_do_not_resume_a_tenant(world: World) -> None:
-    read_before = world.registry.tenant("acme")
-    world.registry.set_active("acme", active=False)
-    world.registry.set_tenant(replace(read_before, burst=7))
-    assert isinstance(admission(world, world.key), Suspended)
-    assert world.registry.tenant("acme").burst == 7
-    with pytest.raises(Missing):
-        world.registry.set_active("nobody", active=False)
 
 
 def test_requests_beside_the_operators_acts_undo_none_of_them(world: World) -> None:

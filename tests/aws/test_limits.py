@@ -4,19 +4,21 @@ import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.clock import SECOND
+from chalicelib.aws.registry import Registry
+from chalicelib.clock import HOUR, SECOND
 from chalicelib.keys import parse_client_key
 from chalicelib.model import Tenant
 from chalicelib.ports import Admitted, Suspended, Throttled
 from chalicelib.settings import Settings
 from chalicelib.wiring import SYSTEM_CLOCK, assemble
 from tests.conftest import aws_client
-from tests.world import PretendPanel, World
+from tests.world import MovableClock, PretendPanel, World
 
 INTERVAL, BURST = 20_000, 10  # 50/s
 
@@ -84,16 +86,64 @@ def test_the_limit_is_the_textbooks(world: World, interval: int, burst: int, gap
 
 
 def test_a_new_limit_holds_at_once_and_lends_no_second_burst(world: World) -> None:
-    tenant = world.registry.tenant("acme")
     for _ in range(20):
         world.session()
-    world.registry.set_tenant(replace(tenant, interval=SECOND, burst=5))
+    world.registry.change_tenant("acme", partial(replace, interval=SECOND, burst=5))
     key = parse_client_key(world.key)
     assert key is not None
     assert isinstance(world.parts.directory.admit(key, now=world.time.at), Throttled)
     world.time.sleep(1)
     assert isinstance(world.parts.directory.admit(key, now=world.time.at), Admitted)
     assert isinstance(world.parts.directory.admit(key, now=world.time.at), Throttled)
+
+
+def admitted(world: World, *, tries: int) -> int:
+    """Return how many of so many requests are admitted now."""
+    key = parse_client_key(world.key)
+    assert key is not None
+    admissions = [world.parts.directory.admit(key, now=world.time.at) for _ in range(tries)]
+    return sum(isinstance(admission, Admitted) for admission in admissions)
+
+
+@pytest.mark.parametrize("off", [-HOUR, HOUR])
+def test_an_operators_clock_that_is_wrong_neither_locks_a_tenant_out_nor_lends_it_a_burst(
+    world: World, off: int
+) -> None:
+    registry = Registry(world.twin(clock=MovableClock(world.time.at + off).clock).table)
+    assert admitted(world, tries=21) == 20
+    registry.change_tenant("acme", partial(replace, interval=SECOND, burst=5))
+    assert admitted(world, tries=1) == 0
+    world.time.at += 3 * SECOND  # the old bucket would be full after two
+    assert 1 <= admitted(world, tries=5) <= 3
+
+
+def test_who_has_not_called_for_long_may_spend_a_changed_limit_at_once(world: World) -> None:
+    world.registry.change_tenant("acme", partial(replace, burst=30))
+    assert admitted(world, tries=31) == 30
+
+
+RATES = st.tuples(st.sampled_from([1000, 333_333, SECOND]), st.integers(1, 5))
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rates=st.lists(RATES, min_size=2, max_size=4), gaps=st.lists(st.integers(0, 3 * SECOND), max_size=3))
+def test_changed_limits_admit_no_more_than_they_allow_together(
+    world: World, rates: list[tuple[int, int]], gaps: list[int]
+) -> None:
+    """In no window more than the largest burst, and for each moment what the limit gives that held then."""
+    world.key = world.add_tenant(Tenant(id=f"t{time.monotonic_ns()}", interval=rates[0][0], burst=rates[0][1]))
+    tenant = world.key.split("_")[2]
+    earned, calls = 0.0, []
+    for interval, burst in rates:
+        world.registry.change_tenant(tenant, partial(replace, interval=interval, burst=burst))
+        for gap in [*gaps, 0]:
+            calls += [earned] * admitted(world, tries=burst + 1)
+            world.time.at += gap
+            earned += gap / interval
+    most = max(burst for _, burst in rates)
+    for first in range(len(calls)):
+        for last in range(first, len(calls)):
+            assert last - first + 1 <= most + calls[last] - calls[first] + 1e-6
 
 
 def test_a_refused_key_costs_the_tenant_nothing(world: World) -> None:

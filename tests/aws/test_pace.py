@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from chalicelib.aws.pace import LEAD, LEASE, DynamoPace
-from chalicelib.clock import MINUTE, SECOND
+from chalicelib.aws.registry import Registry
+from chalicelib.clock import HOUR, MINUTE, SECOND
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import OrderState, Provider
 from chalicelib.panels.dialect import Reply
-from tests.world import LINK, PretendPanel, World, buys, says
+from tests.world import LINK, MovableClock, PretendPanel, World, buys, says
 
 
 @pytest.fixture
@@ -154,8 +156,35 @@ def test_a_purchase_is_recorded_even_if_its_concurrency_is_not_released(world: W
     assert world.money() == (100 * SECOND - 900_000, 0)
 
 
-def test_a_changed_limit_starts_with_nothing_to_spend(world: World, slow: Provider) -> None:
+def test_a_changed_limit_lends_no_second_burst(world: World, slow: Provider) -> None:
     pace = DynamoPace(world.parts.table)
-    world.registry.set_provider(replace(slow, interval=SECOND // 2, burst=3))
-    assert pace.reserve(slow, holder="a", latest=world.time.at) is None
-    assert pace.reserve(slow, holder="b", latest=world.time.at + SECOND) == world.time.at + SECOND // 2
+    first = pace.reserve(slow, holder="a", latest=world.time.at + SECOND)
+    assert first is not None
+    world.time.at = first
+    faster = world.registry.change_provider(slow.slug, partial(replace, interval=SECOND // 2, burst=3))
+    slots = [pace.reserve(faster, holder=str(n), latest=first + 2 * SECOND) for n in range(3)]
+    assert slots == [first + SECOND // 2, first + SECOND, first + 3 * SECOND // 2]
+
+
+def test_a_changed_limit_heeds_the_slots_that_were_given_ahead(world: World, slow: Provider) -> None:
+    pace = DynamoPace(world.parts.table)
+    given = [pace.reserve(slow, holder=str(n), latest=world.time.at + MINUTE) for n in range(4)]
+    faster = world.registry.change_provider(slow.slug, partial(replace, interval=SECOND // 2))
+    assert given[3] is not None
+    assert pace.reserve(faster, holder="a", latest=given[3] + SECOND // 2 - 1) is None
+    assert pace.reserve(faster, holder="b", latest=world.time.at + MINUTE) == given[3] + SECOND // 2
+
+
+@pytest.mark.parametrize("off", [-HOUR, HOUR])
+def test_an_operators_clock_that_is_wrong_neither_stops_a_provider_nor_frees_it(
+    world: World, slow: Provider, off: int
+) -> None:
+    pace = DynamoPace(world.parts.table)
+    given = [pace.reserve(slow, holder=str(n), latest=world.time.at + MINUTE) for n in range(2)]
+    assert given[1] is not None
+    operator = MovableClock(world.time.at + off)
+    registry = Registry(world.twin(clock=operator.clock).table)
+    faster = registry.change_provider(slow.slug, partial(replace, interval=SECOND // 2))
+    slot = pace.reserve(faster, holder="a", latest=world.time.at + MINUTE)
+    assert slot is not None
+    assert given[1] + SECOND // 2 <= slot <= given[1] + SECOND + SECOND // 2

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -220,8 +221,8 @@ def _reject_key(market: Market, operator: Parts) -> None:
 def tour_api_handler(tour: Tour) -> None:
     market, parts = tour.market()
     origin = "https://page.example"
-    market.registry.set_tenant(
-        replace(market.registry.tenant("acme"), origins=frozenset({origin}), dedupe=60, daily_spend=900 * SECOND)
+    market.registry.change_tenant(
+        "acme", partial(replace, origins=frozenset({origin}), dedupe=60, daily_spend=900 * SECOND)
     )
     operator, market.parts = market.parts, parts
     order = {"action": "add", "link": LINK, "quantity": 1000}
@@ -269,7 +270,7 @@ def tour_sync_catalogs(tour: Tour) -> None:
 def tour_settle_orders(tour: Tour) -> None:
     market, _ = tour.market()
     for provider in market.registry.providers():
-        market.registry.set_provider(replace(provider, exclusive_key=True))
+        market.registry.change_provider(provider.slug, partial(replace, exclusive_key=True))
 
     def buy() -> None:
         for slug in ("smosale", "smmrich"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -20,10 +21,9 @@ ODD = 173
 @pytest.fixture
 def exclusive(deployment: Deployment) -> Iterator[str]:
     """Let nobody else order at a provider; the Lambdas believe it within 30 s."""
-    before = deployment.registry.provider("smosale")
-    deployment.registry.set_provider(replace(before, exclusive_key=True))
-    yield before.slug
-    deployment.registry.set_provider(before)
+    deployment.registry.change_provider("smosale", partial(replace, exclusive_key=True))
+    yield "smosale"
+    deployment.registry.change_provider("smosale", partial(replace, exclusive_key=False))
 
 
 def _order(deployment: Deployment, slug: str, **more: Any) -> dict[str, Any]:

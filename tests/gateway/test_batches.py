@@ -1,6 +1,5 @@
 """Status, refill, refill_status and cancel: one and many, of several panels, in both versions."""
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -309,7 +308,7 @@ def test_a_request_that_did_not_reach_its_panel_is_503_and_may_be_repeated(marke
 
 def test_a_disabled_provider_is_not_asked(market: Market) -> None:
     number = order(market)
-    market.registry.set_provider(replace(market.registry.provider("smosale"), enabled=False))
+    market.registry.set_enabled("smosale", enabled=False)
     market.time.at += 31 * SECOND
     asked = len(market.network.heard)
     assert v3(market, {"action": "status", "order": number}).json["stale"] is True

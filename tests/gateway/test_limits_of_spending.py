@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ ADD = {"action": "add", "service": 1001, "link": LINK, "quantity": 1000}
 
 def guard(world: World, **settings: Any) -> None:
     """Change the settings of the tenant that the world begins with."""
-    world.registry.set_tenant(replace(world.registry.tenant("acme"), **settings))
+    world.registry.change_tenant("acme", partial(replace, **settings))
 
 
 def told(add: Callable[[], object]) -> Code | None:
@@ -116,8 +117,7 @@ def test_the_limit_holds_for_orders_that_spend_the_providers_money(world: World)
     assert told(lambda: world.add(key)) is Code.SPEND_LIMIT_REACHED
     assert world.spent("direct") == {TODAY: PRICE}
     world.panel.behaviours["add"] = cannot_be_reached
-    guarded = world.registry.tenant("direct")
-    world.registry.set_tenant(replace(guarded, daily_spend=2 * PRICE))
+    world.registry.change_tenant("direct", partial(replace, daily_spend=2 * PRICE))
     assert told(lambda: world.add(key)) is Code.SERVICE_UNAVAILABLE
     assert world.spent("direct") == {TODAY: PRICE}
     assert world.money("direct") == (0, 0)

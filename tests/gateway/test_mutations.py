@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -153,8 +154,7 @@ def at_the_send(fault: Fault) -> Fault:
 
 
 def no_quiet_period(stall: Stall) -> None:
-    registry = stall.market.registry
-    registry.set_provider(replace(registry.provider(stall.slug), quiet=0))
+    stall.market.registry.change_provider(stall.slug, partial(replace, quiet=0))
 
 
 class Rash(Settlement):

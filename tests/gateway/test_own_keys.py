@@ -430,13 +430,6 @@ def test_an_own_key_needs_a_tenant_and_a_provider(market: Market, tenant: str, s
     assert not [account for account in market.parts.directory.every_account() if account.tenant]
 
 
-def test_whoever_changes_settings_meanwhile_takes_no_own_key_away(market: Market) -> None:
-    before = market.registry.tenant("acme")
-    market.registry.set_own_key("acme", "smosale", is_used=True)
-    market.registry.set_tenant(replace(before, burst=7))
-    assert market.registry.tenant("acme") == replace(before, burst=7, own_keys=frozenset({"smosale"}))
-
-
 # -- the audit ---------------------------------------------------------------------------------------------------------
 
 

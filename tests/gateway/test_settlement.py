@@ -570,12 +570,11 @@ def test_two_settlers_at_once_do_each_thing_once(market: Market) -> None:
 def test_a_provider_that_is_disabled_settles_when_it_is_enabled_again(market: Market) -> None:
     shop = opened(market)
     order = shop.buy("smosale", 1234, lost="after")
-    provider = market.registry.provider("smosale")
-    market.registry.set_provider(replace(provider, enabled=False))
+    market.registry.set_enabled("smosale", enabled=False)
     shop.wait(14)
     assert shop.look(order).state is UNKNOWN
     assert [one.id for one in needing_decision(market.parts)] == [order.id]
-    market.registry.set_provider(provider)
+    market.registry.set_enabled("smosale", enabled=True)
     shop.wait(3)
     assert shop.look(order).state is PLACED
 
