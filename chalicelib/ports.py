@@ -193,10 +193,10 @@ class Accounts(Protocol):
     """The accounts at providers where nobody else orders with the key."""
 
     def marks(self, account: Account) -> Iterator[Mark]:
-        """Yield the marks of an account, newest first; none is missing."""
+        """Yield the marks of the account that the key opens now, newest first; none is missing."""
 
     def get(self, account: Account, at: int) -> Mark | None:
-        """Return the mark that was made at a time, if it is still kept."""
+        """Return the mark that was made at a time, if it is still kept and of the account that the key opens now."""
 
     def add(self, account: Account, mark: Mark, *, until: int) -> None:
         """Keep a mark."""

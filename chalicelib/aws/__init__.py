@@ -32,6 +32,8 @@ pk                sk                                item
 ``P#<account>``   ``BOUND#<order>``                 which of our orders a provider's order (20 digits) belongs to
 ``P#<account>``   ``OPEN#<time>#<tenant>#<id>``     an order whose purchase is not known, or that came late
 ``P#<account>``   ``MARK#<time>``                   what the account stood at (`ports.Mark`), for a week
+``P#<account>``   ``SINCE``                         ``at``: marks before it are of another account, which the key
+                                                    opened before; none: it is being changed
 ``KEYS#<account   ``VERSION#<version>``             a version of an account's key that was rotated to, step by step
 ``KEYS#<account   ``UNFINISHED``                    the version whose rotation has not ended
 ``KEYS#<account   ``REJECTED#<version>``            when the panel last rejected it, for a week

@@ -1,8 +1,9 @@
 """The accounts at the providers, and what they stood at, minute by minute: what a lost order can be told by."""
 
+import math
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import islice
+from itertools import islice, takewhile
 
 from chalicelib.aws.table import Item, Table, Write
 from chalicelib.clock import DAY
@@ -15,6 +16,7 @@ _GO = 20
 _PAGE = 10
 # An order that is not settled by then is the operator's, in µs.
 KEPT = 7 * DAY
+_SINCE = "SINCE"
 
 
 def account_name(account: Account) -> str:
@@ -27,6 +29,16 @@ def partition(account: Account) -> str:
     return f"P#{account_name(account)}"
 
 
+def change(account: Account, at: int | None) -> Write:
+    """Return the write that sets the marks aside that were made before a time; None: all, until that is known.
+
+    Args:
+        account: one whose key comes to open another account of the provider than before.
+        at: when every container has the new key, in epoch µs.
+    """
+    return Write(partition(account), _SINCE, put={"at": at})
+
+
 class DynamoAccounts:
     """Marks in the table; see ``ports.Accounts``."""
 
@@ -35,14 +47,20 @@ class DynamoAccounts:
         self._table = table
 
     def marks(self, account: Account) -> Iterator[Mark]:
-        """Yield the marks of an account, newest first; none is missing."""
-        for item in self._table.query(partition(account), "MARK#", newest=True, page=_PAGE):
-            yield _mark(item)
+        """Yield the marks of the account that the key opens now, newest first; none is missing."""
+        since = self._since(account)
+        found = map(_mark, self._table.query(partition(account), "MARK#", newest=True, page=_PAGE))
+        yield from takewhile(lambda mark: mark.at >= since, found)
 
     def get(self, account: Account, at: int) -> Mark | None:
-        """Return the mark that was made at a time, if it is still kept."""
+        """Return the mark that was made at a time, if it is still kept and of the account that the key opens now."""
         item = self._table.get(partition(account), f"MARK#{at:020}")
-        return None if item is None else _mark(item)
+        return None if item is None or at < self._since(account) else _mark(item)
+
+    def _since(self, account: Account) -> float:
+        """Return since when (epoch µs) the key surely opens the account that it opens now; infinite: it is changing."""
+        item = self._table.get(partition(account), _SINCE)
+        return 0 if item is None else item.get("at", math.inf)
 
     def add(self, account: Account, mark: Mark, *, until: int) -> None:
         """Keep a mark, and let those go that are too old to tell anything."""

@@ -9,14 +9,16 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from chalicelib.aws.accounts import account_name
+from chalicelib.aws.accounts import account_name, change
 from chalicelib.aws.table import Item, Table, TransactionRefused, Write
-from chalicelib.clock import DAY, SECOND
+from chalicelib.clock import DAY, MINUTE, SECOND
 from chalicelib.errors import PanelgateError
 from chalicelib.model import Account
 
 # A note of a rejection is for the rotation that runs, and for the operator who looks the next day.
 _NOTE_KEPT = 7 * DAY
+# Containers learn of a new key within 60 s (`vault`), by their clocks.
+_KNOWN_AFTER = 2 * MINUTE
 _UNFINISHED = "UNFINISHED"
 
 
@@ -54,6 +56,11 @@ STEPS: Mapping[Step, frozenset[Step]] = MappingProxyType(
 ENDS = frozenset({Step.DONE, Step.FAILED, Step.ROLLED_BACK})
 # The panel, or an operator, is done with these: they are never fallen back on.
 _RETIRED = frozenset({Step.FAILED, Step.ROLLING_BACK, Step.ROLLED_BACK})
+
+
+# After these another key comes into use, and after those it has.
+_CHANGING = frozenset({Step.PROVED, Step.ROLLING_BACK})
+_CHANGED = frozenset({Step.PROMOTED, Step.FAILED, Step.ROLLED_BACK})
 
 
 class Moved(PanelgateError):
@@ -189,6 +196,8 @@ class Rotations:
         elif rotation.step in ENDS:
             put = {"version": rotation.version}
             writes.append(Write(pk, _UNFINISHED, put=put, condition="attribute_not_exists(pk)"))
+        if rotation.other_account and step in _CHANGING | _CHANGED:
+            writes.append(change(rotation.account, event["at"] + _KNOWN_AFTER if step in _CHANGED else None))
         self._transact(writes)
         return replace(
             rotation,
@@ -200,6 +209,8 @@ class Rotations:
     def abandon(self, account: Account, **facts: Any) -> None:  # noqa: ANN401 - what an event tells
         """End an account's rotation where it stands, if one has not come to an end: the account is given up.
 
+        Whoever adds its provider again may have another one there.
+
         Raises:
             Moved: it went on meanwhile.
         """
@@ -207,6 +218,7 @@ class Rotations:
         if rotation is not None:
             [end] = STEPS[rotation.step] & ENDS
             self.advance(rotation, end, **facts)
+        self._table.write(change(account, self._table.clock.now() + _KNOWN_AFTER))
 
     def note(self, rotation: Rotation, **facts: Any) -> None:  # noqa: ANN401 - what an event tells
         """Add to a rotation what happened without taking it further."""

@@ -8,6 +8,7 @@ from chalicelib.aws.rotations import ENDS, Rotation, Rotations, Step
 from chalicelib.errors import PanelgateError, Refusal, Unavailable
 from chalicelib.model import Account, Source
 from chalicelib.panels import DIALECTS
+from chalicelib.ports import Mark
 from cli.console import Console, Failure
 from sandbox.faults import ActiveFault
 from sandbox.panel import Customer
@@ -317,6 +318,19 @@ def test_the_key_of_a_removed_provider_buys_nothing_when_it_is_added_again(
     with pytest.raises(Refusal):
         buy(stage, shell.ok("clients", "create", acme)["key"])
     assert sandbox.panels[smosale].orders == {}
+
+
+def test_the_marks_of_a_removed_provider_are_not_of_the_account_that_is_added(
+    shell: Shell, sandbox: Sandbox, smosale: str, stage: Console
+) -> None:
+    accounts = stage.parts.following.accounts
+    at = stage.parts.clock.now()
+    mark = Mark(at=at, balance=Decimal(1), top=0, top_after=0, charges={}, unsettled=frozenset())
+    accounts.add(Account(smosale), mark, until=2**62)
+    assert list(accounts.marks(Account(smosale))) == [mark]
+    shell.ok("providers", "remove", smosale, "--yes")
+    shell.ok(*ADD, url_of(sandbox), stdin=panel_key(smosale))
+    assert list(accounts.marks(Account(smosale))) == []
 
 
 @pytest.mark.parametrize("steps", WAYS, ids=lambda steps: steps[-1])

@@ -1,6 +1,6 @@
 """Open orders are followed though nobody asks: refunds, reopened orders, subscriptions, and marks of the account."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib import money
 from chalicelib.aws.accounts import KEPT
+from chalicelib.aws.rotations import Rotation, Rotations, Step
 from chalicelib.clock import DAY, HOUR, MINUTE, SECOND
 from chalicelib.following import MOST_OPEN, MOST_UNSETTLED
 from chalicelib.jobs import settle_orders
@@ -266,6 +267,48 @@ def test_a_balance_that_cannot_be_read_is_no_mark_and_no_harm(market: Market) ->
     shop.wait(2)
     assert marks(market, "smosale") == []
     assert settle_orders(market.parts)["failed"] == 0
+
+
+CHANGING = [(Step.PROVED,), (Step.PROVED, Step.PROMOTED, Step.ROLLING_BACK)]
+CHANGED = [
+    (Step.PROVED, Step.FAILED),
+    (Step.PROVED, Step.PROMOTED),
+    (Step.PROVED, Step.PROMOTED, Step.DONE),
+    (Step.PROVED, Step.PROMOTED, Step.ROLLING_BACK, Step.ROLLED_BACK),
+]
+
+
+def rotate(market: Market, steps: Sequence[Step], *, other_account: bool) -> None:
+    rotations = Rotations(market.parts.table)
+    rotation = rotations.begin(Rotation(account=Account("smosale"), version="7" * 32, other_account=other_account))
+    for step in steps:
+        rotation = rotations.advance(rotation, step)
+
+
+@pytest.mark.parametrize("steps", [*CHANGING, *CHANGED], ids=lambda steps: steps[-1])
+def test_marks_of_another_account_are_not_its_own(market: Market, steps: Sequence[Step]) -> None:
+    shop = Shop.of(market, "smosale")
+    shop.buy("smosale")
+    shop.wait()
+    accounts, [before] = market.parts.following.accounts, marks(market, "smosale")
+    rotate(market, steps, other_account=True)
+    assert marks(market, "smosale") == []
+    assert accounts.get(Account("smosale"), before.at) is None
+    shop.wait()  # a container may have the old key still
+    assert marks(market, "smosale") == []
+    shop.wait(3)
+    found = marks(market, "smosale")
+    assert len(found) == (0 if steps in CHANGING else 1)
+    assert all(accounts.get(Account("smosale"), mark.at) == mark for mark in found)
+
+
+def test_another_key_of_the_account_keeps_its_marks(market: Market) -> None:
+    shop = Shop.of(market, "smosale")
+    shop.buy("smosale")
+    shop.wait()
+    found = marks(market, "smosale")
+    rotate(market, CHANGED[2], other_account=False)
+    assert marks(market, "smosale") == found != []
 
 
 @dataclass(frozen=True)

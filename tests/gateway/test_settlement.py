@@ -3,18 +3,21 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from chalicelib import money
 from chalicelib.actions import Placed
+from chalicelib.aws.rotations import Rotation, Rotations, Step
 from chalicelib.clock import MINUTE, SECOND
 from chalicelib.jobs import needing_decision, settle_orders
-from chalicelib.model import Order, OrderState, Source, Tenant
+from chalicelib.model import Account, Order, OrderState, Source, Tenant
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.wiring import Parts, assemble
 from sandbox.faults import ActiveFault
+from sandbox.panel import Customer
 from tests.api.http import v3
 from tests.market import Market
 from tests.settling import QUIET, Shop
@@ -369,6 +372,45 @@ def test_other_purchases_and_refunds_between_are_accounted_for(market: Market) -
     shop.buy("smosale", 900)
     shop.wait(14)
     assert shop.look(order).state is NOT_PLACED, shop.look(order).evidence
+
+
+def to_another_account(market: Market, balance: Decimal) -> None:
+    """Rotate the operator's key at smosale to that of another account."""
+    account, version, vault = Account("smosale"), "7" * 32, market.parts.vault
+    rotations, key = Rotations(market.parts.table), "canary-key-of-another-account"
+    market.panel("smosale").customers["another"] = Customer([key], balance)
+    before = vault.key(account).version
+    rotation = rotations.begin(Rotation(account=account, version=version, before=before, other_account=True))
+    vault.store_pending(account, key, token=version)
+    rotation = rotations.advance(rotation, Step.PROVED)
+    vault.promote(account, version)
+    rotations.advance(rotations.advance(rotation, Step.PROMOTED), Step.DONE)
+    market.time.at += MINUTE  # by then every container has the new key
+
+
+def test_the_balance_of_another_account_proves_nothing(market: Market) -> None:
+    """It stands where the old one stood before the lost order was bought."""
+    shop = opened(market)
+    mark = next(market.parts.following.accounts.marks(Account("smosale")))
+    looked_at = shop.buy("smosale", 1234, lost="after")
+    market.panel("smosale").faults.append(ActiveFault("html", action="status"))
+    shop.wait()
+    market.panel("smosale").faults.clear()
+    assert shop.look(looked_at).search is not None
+    bought = shop.buy("smosale", 777, lost="after")
+    to_another_account(market, mark.balance)
+    shop.wait(20)
+    assert [shop.look(one).state for one in (looked_at, bought)] == [UNKNOWN, UNKNOWN]
+    assert {one.id for one in needing_decision(market.parts)} == {looked_at.id, bought.id}
+
+
+def test_an_account_that_was_changed_to_proves_by_its_own_balance(market: Market) -> None:
+    shop = opened(market)
+    to_another_account(market, Decimal(500))
+    shop.wait(3)
+    bought, lost = shop.buy("smosale", 1234, lost="after"), shop.buy("smosale", 777, lost="before")
+    shop.wait(14)
+    assert [shop.look(one).state for one in (bought, lost)] == [PLACED, NOT_PLACED]
 
 
 def test_a_price_that_was_paid_is_never_taken_for_none(market: Market) -> None:
