@@ -133,7 +133,7 @@ class Gateway:
         Why a key is not good makes no difference, to the caller or to what is asked of the store.
         """
         shown, now = _shown(credentials), self.clock.now()
-        if shown is None:
+        if shown is None or self.guesses.is_wrong(shown, now=now):
             return Denied(unknown_key())
         until = self.guesses.barred(credentials.address, shown, now=now)
         if until is not None:
@@ -141,9 +141,7 @@ class Gateway:
         key = shown if isinstance(shown, ClientKey) else self.tokens.find(shown)
         admission = Stranger() if key is None else self.directory.admit(key, now=now)
         if isinstance(admission, Stranger):
-            # A token of ours that is over is no guess: many pages behind one address may still have theirs.
-            until = None if isinstance(key, Token) else self.guesses.wrong(credentials.address, shown, now=now)
-            return Denied(unknown_key() if until is None else self._wait(_GUESSING, until))
+            return Denied(self._stranger(credentials.address, shown, is_over=isinstance(key, Token)))
         self.guesses.right(shown)
         match admission:
             case Suspended(tenant, quota):
@@ -158,6 +156,16 @@ class Gateway:
                 session = Session(tenant, scope, quota, deadline, token, test=is_test)
                 refusal = _out_of_bounds(session, credentials)
                 return Denied(refusal, quota, tenant) if refusal else session
+
+    def _stranger(self, address: str, shown: ShownKey, *, is_over: bool) -> Refusal:
+        """Return the refusal of a key that is not good."""
+        now = self.clock.now()
+        # A token of ours that is over is no guess: many pages behind one address may still have theirs.
+        until = None if is_over else self.guesses.guessed(address, shown, now=now)
+        if until is not None:
+            return self._wait(_GUESSING, until)
+        self.guesses.wrong(shown, now=now)
+        return unknown_key()
 
     def _wait(self, why: str, until: int) -> Refusal:
         """Return the refusal of a caller who may ask again at a time (epoch µs)."""

@@ -84,7 +84,13 @@ class Directory(Providers, Protocol):
 
 
 class Guesses(Protocol):
-    """How often an address has come with a key that nobody has."""
+    """How often an address has come with a key that nobody has, and what was found out of keys."""
+
+    def is_wrong(self, key: ShownKey, *, now: int) -> bool:
+        """Say whether a key was found to be wrong lately.
+
+        It asks no store: it is what this container has learned. No key becomes good after that.
+        """
 
     def barred(self, address: str, key: ShownKey, *, now: int) -> int | None:
         """Return until when an address may not try a key that is not known to be good, None if it may.
@@ -95,7 +101,10 @@ class Guesses(Protocol):
     def right(self, key: ShownKey) -> None:
         """Note that a key is good: no bar of an address is for it."""
 
-    def wrong(self, address: str, key: ShownKey, *, now: int) -> int | None:
+    def wrong(self, key: ShownKey, *, now: int) -> None:
+        """Note that a key is wrong."""
+
+    def guessed(self, address: str, key: ShownKey, *, now: int) -> int | None:
         """Count a wrong key; return until when the address is barred, if it has been wrong too often.
 
         The same wrong key again is no new guess.

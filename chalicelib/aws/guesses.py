@@ -2,7 +2,8 @@
 
 An item an address counts them for all containers, in a bucket as the limiter's (`limits`), and goes by its ``ttl``.
 What a container has learned of an address bars it there without another look; a key that was good in this container is
-let through to the store all the same, so that nobody's neighbour behind one address locks them out.
+let through to the store all the same, so that nobody's neighbour behind one address locks them out. And a key of which
+it has said that it is wrong is not looked at again for a while, whyever it was wrong: none becomes good.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ _TOLD_BY = 8
 _IPV6_PREFIX = 64
 # Neighbours may count between our look and our write; what is still contended then is guessing in earnest.
 _TRIES = 4
+# What a container took for wrong it looks at again after so many µs: its clock may have been ahead of an expiry.
+_WRONG_AGE = 60 * SECOND
 # Containers remember this many addresses and keys; forgetting costs a guess, or a wait.
 _REMEMBERED = 1_000
 # Seconds that an item stays after its bucket is full again.
@@ -38,6 +41,11 @@ class DynamoGuesses:
         self._table = table
         self._barred: dict[str, int] = {}
         self._known: set[bytes] = set()
+        self._wrong: dict[bytes, int] = {}
+
+    def is_wrong(self, key: ShownKey, *, now: int) -> bool:
+        """Say whether this container has lately said of a key that it is wrong."""
+        return 0 <= now - self._wrong.get(key.digest, now - _WRONG_AGE) < _WRONG_AGE
 
     def barred(self, address: str, key: ShownKey, *, now: int) -> int | None:
         """Return until when an address may not try a key that this container does not know as good."""
@@ -50,7 +58,13 @@ class DynamoGuesses:
             self._known.clear()
         self._known.add(key.digest)
 
-    def wrong(self, address: str, key: ShownKey, *, now: int) -> int | None:
+    def wrong(self, key: ShownKey, *, now: int) -> None:
+        """Note that a key is wrong."""
+        if len(self._wrong) >= _REMEMBERED:
+            self._wrong.clear()
+        self._wrong[key.digest] = now
+
+    def guessed(self, address: str, key: ShownKey, *, now: int) -> int | None:
         """Count a wrong key; return until when the address is barred, if it has been wrong too often."""
         place, mark = _place(address), key.digest[:_TOLD_BY]
         pk, sk = f"ADDRESS#{place}", "GUESSES"

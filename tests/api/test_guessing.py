@@ -5,12 +5,13 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import yaml
 
 from chalicelib.aws.guesses import BURST, INTERVAL
-from chalicelib.clock import HOUR, SECOND
+from chalicelib.clock import HOUR, MINUTE, SECOND
 from chalicelib.keys import ClientKey, new_client_key, parse_client_key
 from tests.api.http import Answered, container, v2, v3
 from tests.conftest import ROOT
@@ -84,11 +85,9 @@ def test_why_a_key_is_not_good_makes_no_difference(
         asker, recorded = container(world)
         address = f"203.0.113.{number}"
         for _ in range(wrong_before):
-            world.twin().gateway.guesses.wrong(address, _parsed(new_client_key("acme")), now=world.time.at)
+            world.twin().gateway.guesses.guessed(address, _parsed(new_client_key("acme")), now=world.time.at)
         answer = ask(asker, key, address, face)
-        headers = {name: value for name, value in answer.headers.items() if name != "X-Request-Id"}
-        body = {name: value for name, value in answer.json.items() if name != "request_id"}
-        seen[reason] = (answer.status, headers, body, recorded.calls)
+        seen[reason] = (*_told(answer), recorded.calls)
     assert len({str(told) for told in seen.values()}) == 1, seen
     [told, *_] = seen.values()
     assert told[0] == (429 if wrong_before == BURST else 401 if face is v3 else 200)
@@ -142,6 +141,73 @@ def test_the_same_wrong_key_again_is_no_new_guess(world: World) -> None:
     world.registry.revoke_client(old.client.id)
     assert {ask(world, old.key).status for _ in range(5 * BURST)} == {401}
     assert [ask(world, new_client_key("acme")).status for _ in range(BURST)] == [401] * (BURST - 1) + [429]
+
+
+@pytest.mark.parametrize("face", [v2, v3])
+def test_a_wrong_key_that_is_repeated_is_answered_from_memory_whatever_is_wrong_with_it(
+    world: World, face: Callable[..., Answered]
+) -> None:
+    bad = _bad_keys(world)
+    world.time.at += HOUR
+    for number, (reason, key) in enumerate(bad.items()):
+        asker, recorded = container(world)
+        address = f"203.0.113.{number}"
+        first = ask(asker, key, address, face)
+        looked = len(recorded.calls)
+        for _ in range(50):
+            again = ask(asker, key, address, face)
+            assert _told(again) == _told(first), reason
+        assert len(recorded.calls) == looked, reason
+        assert ask(asker, world.key, address, face).json["currency"] == "USD"
+
+
+def _told(answer: Answered) -> tuple[Any, ...]:
+    headers = {name: value for name, value in answer.headers.items() if name != "X-Request-Id"}
+    return answer.status, headers, {name: value for name, value in answer.json.items() if name != "request_id"}
+
+
+def test_what_is_known_to_be_wrong_is_wrong_also_from_an_address_that_is_barred(world: World) -> None:
+    asker, _ = container(world)
+    wrong = new_client_key("acme")
+    assert ask(asker, wrong).status == 401
+    assert [ask(asker, new_client_key("acme")).status for _ in range(BURST)] == [401] * (BURST - 1) + [429]
+    assert ask(asker, wrong).status == 401
+
+
+def test_a_container_looks_again_now_and_then(world: World) -> None:
+    """Its clock may have been wrong when it took a key for expired."""
+    asker, recorded = container(world)
+    issued = world.registry.create_client("acme", expires=world.time.at + HOUR)
+    world.time.at += 2 * HOUR
+    assert ask(asker, issued.key).status == 401
+    world.time.at -= 2 * HOUR
+    assert ask(asker, issued.key).status == 200
+    wrong = new_client_key("acme")
+    for _ in range(3):
+        looked = len(recorded.calls)
+        assert {ask(asker, wrong, "203.0.113.8").status for _ in range(5)} == {401}
+        assert looked < len(recorded.calls) <= looked + 3
+        world.time.at += MINUTE
+
+
+def test_a_container_remembers_only_so_many_wrong_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalicelib.aws.guesses._REMEMBERED", 2)
+    asker, recorded = container(world)
+    keys = [new_client_key("acme") for _ in range(3)]
+    for key in keys:
+        ask(asker, key)
+    looked = len(recorded.calls)
+    ask(asker, keys[2])
+    assert len(recorded.calls) == looked
+    ask(asker, keys[0])
+    assert len(recorded.calls) > looked
+
+
+def test_a_good_key_of_a_suspended_tenant_is_not_taken_for_wrong(world: World) -> None:
+    world.registry.set_active("acme", active=False)
+    assert ask(world, world.key).status == 403
+    world.registry.set_active("acme", active=True)
+    assert ask(world, world.key).status == 200
 
 
 def test_all_containers_count_together(world: World) -> None:

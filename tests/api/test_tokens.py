@@ -304,6 +304,9 @@ def test_401_all_bad_tokens_look_alike_and_cost_the_tenant_nothing(shop: World, 
     assert len(recorded.calls) == (2 if shape == "checksum" else 4), recorded.calls
     assert (answer.status, answer.json["error"]) == (401, "Invalid API key")
     assert answer.headers.keys() == page(shop, "x", {"action": "services"}).headers.keys()
+    asked = len(recorded.calls)
+    again = page(asker, bad, {"action": "services"}, origin=None)
+    assert (again.status, len(recorded.calls)) == (401, asked), "it is known to be wrong"
     assert shop.parts.table.get("T#shop", "TENANT") == before
 
 
