@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from chalicelib.clock import rfc3339
 from chalicelib.errors import PanelgateError
 from chalicelib.redaction import REDACTED, redact, redact_all
 from chalicelib.settings import VERSION
+from cli.chain import ACT, OUTCOME, Record
 from cli.journal import NO_SUCH, Journal
 
 if TYPE_CHECKING:
-    from cli.chain import Record
     from cli.console import Aws, Console
 
-ACT, OUTCOME = "act", "outcome"
 TYPED = "cli.acts.typed"
 """Under this name a context keeps its options and arguments as they were typed."""
 MAX_TEXT = 2000
@@ -69,7 +68,7 @@ class Act:
 
     name: str
     arguments: Mapping[str, Any]
-    record: "Record | None" = None
+    record: Record | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -135,7 +134,7 @@ class Act:
         }
         try:
             console.journal.append(content)
-        except (PanelgateError, ClientError, BotoCoreError) as failure:
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the act is done, and is not to look as if it failed
             console.progress(f"The outcome of {self.name} could not be recorded ({type(failure).__name__}).")
 
 

@@ -14,6 +14,8 @@ from typing import Any
 PK = "AUDIT"
 HEAD = "HEAD"
 RECORD = "RECORD#"
+ACT, OUTCOME = "act", "outcome"
+"""The kinds of records: what is about to be done, and what became of it."""
 ACCEPT = "audit accept"
 """The act by which the operator answers for a record that has no anchor."""
 
@@ -100,7 +102,7 @@ class Walk:
     goal: Head
     """The head as it was before the first record was read: the way leads through it."""
     fault: Fault | None = None
-    unanchored: list[int] = field(default_factory=list)
+    unanchored: list[Record] = field(default_factory=list)
     accepted: set[int] = field(default_factory=set)
 
     def along(self, items: Iterable[Mapping[str, Any]]) -> None:
@@ -157,24 +159,27 @@ class Walk:
 
     def _note(self, record: Record) -> None:
         if record.number not in self.anchors:
-            self.unanchored.append(record.number)
+            self.unanchored.append(record)
             return
         content = record.content
         if content.get("act") == ACCEPT:
-            self.accepted |= {int(content["arguments"]["record"])}.intersection(self.unanchored)  # not a later one
+            unanchored = {one.number for one in self.unanchored}  # not a later one
+            self.accepted |= {int(content["arguments"]["record"])} & unanchored
 
-    def open(self, last: int) -> list[int]:
+    def open(self, last: int) -> list[Record]:
         """Return the records up to the last one that have no anchor, and for which nobody answers."""
-        return [number for number in self.unanchored if number <= last and number not in self.accepted]
+        return [one for one in self.unanchored if one.number <= last and one.number not in self.accepted]
 
 
-def unanchored(number: int) -> Fault:
+def unanchored(record: Record) -> Fault:
     """Return what is wrong with a record that has no anchor and will get none."""
+    is_outcome = record.content.get("kind") == OUTCOME
     sentence = (
-        "it has no anchor: a run ended before it had written one, and did nothing, or somebody else wrote the record."
-        f" If you know it, `panelgate {ACCEPT} {number}` answers for it"
+        "it has no anchor: a run ended before it had written one, and"
+        f" {'had ended as the record says' if is_outcome else 'did nothing'}, or somebody else wrote the record."
+        f" If you know it, `panelgate {ACCEPT} {record.number}` answers for it"
     )
-    return Fault(number, sort_key(number), sentence)
+    return Fault(record.number, sort_key(record.number), sentence)
 
 
 def number_of(key: str) -> int:

@@ -177,8 +177,8 @@ class Journal:
                 break
             self.table.clock.sleep(pause)
             walk = self._walk()
-        for number in walk.open(last)[:1]:  # it comes before whatever ended the walk
-            walk.fault = unanchored(number)
+        for record in walk.open(last)[:1]:  # it comes before whatever ended the walk
+            walk.fault = unanchored(record)
         return walk
 
     def _walk(self) -> Walk:

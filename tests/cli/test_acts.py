@@ -1,17 +1,23 @@
 """Every command that changes something is an act: recorded before it is done, or not done."""
 
 import hashlib
+import itertools
 import json
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.keys import new_client_key
 from cli.acts import MAX_TEXT, Trace, redacted
@@ -120,17 +126,83 @@ def everything(stage: Console) -> Any:
     )
 
 
+def refuses(**_: object) -> NoReturn:
+    said: Any = {
+        "Error": {"Code": "AccessDeniedException", "Message": "no"},
+        "ResponseMetadata": {"HTTPStatusCode": 400},
+    }
+    raise ClientError(said, "this")
+
+
+def is_cut_off(**_: object) -> NoReturn:
+    raise EndpointConnectionError(endpoint_url="https://logs.example")
+
+
+def keeps_nothing(**_: object) -> object:
+    reply = AWSResponse("https://logs.example", 200, HTTPHeaders(), None)
+    return reply, {"rejectedLogEventsInfo": {"tooNewLogEventStartIndex": 0}}
+
+
+ANCHOR = "cloudwatch-logs.PutLogEvents"
+# What keeps an act from being recorded: a call to AWS, and what becomes of it.
+HINDRANCES: dict[str, tuple[str, Callable[..., Any]]] = {
+    "the log group takes nothing": ("cloudwatch-logs.CreateLogStream", refuses),
+    "the anchor is refused": (ANCHOR, refuses),
+    "the anchor does not arrive": (ANCHOR, is_cut_off),
+    "the anchor is not kept": (ANCHOR, keeps_nothing),
+    "the record is refused": ("dynamodb.TransactWriteItems", refuses),
+}
+
+
+@contextmanager
+def intercepted(stage: Console, call: str, instead: Callable[..., Any]) -> Iterator[None]:
+    """Put something in the place of a call to AWS, in all commands that begin meanwhile."""
+    events = stage.aws.session.events
+    events.register(f"before-call.{call}", instead)
+    try:
+        yield
+    finally:
+        events.unregister(f"before-call.{call}", instead)
+
+
 @pytest.mark.parametrize("name", ACTS)
 def test_what_cannot_be_recorded_is_not_done(
     shell: Shell, stage: Console, sandbox: Sandbox, client: str, name: str
 ) -> None:
+    before, asked = everything(stage), len(sandbox.panels["smosale"].journal.entries)
+    for hindrance, (call, instead) in HINDRANCES.items():
+        with intercepted(stage, call, instead):
+            error = shell.failure(*line(name, client), stdin=f"{NEW_KEY}\n")
+        assert error.startswith("Nothing was done, for it could not be recorded."), hindrance
+        assert everything(stage) == before, hindrance
+        assert len(sandbox.panels["smosale"].journal.entries) == asked, hindrance
+
+
+def test_before_the_stage_has_a_journal_nothing_is_done(shell: Shell, stage: Console) -> None:
     logs: Any = stage.aws.session.client("logs", endpoint_url=stage.aws.endpoint)
     logs.delete_log_group(logGroupName=AUDIT_LOG)
-    before, asked = everything(stage), len(sandbox.panels["smosale"].journal.entries)
-    error = shell.failure(*line(name, client), stdin=f"{NEW_KEY}\n")
+    before = everything(stage)
+    error = shell.failure("tenants", "create", "acme")
     assert error.startswith("Nothing was done, for it could not be recorded.")
+    assert "`panelgate deploy` does it" in error
     assert everything(stage) == before
-    assert len(sandbox.panels["smosale"].journal.entries) == asked
+
+
+def breaks(**_: object) -> NoReturn:
+    raise OSError("the disk is full")
+
+
+@pytest.mark.parametrize("instead", [refuses, is_cut_off, keeps_nothing, breaks])
+def test_an_outcome_that_cannot_be_recorded_is_told_only(
+    shell: Shell, stage: Console, instead: Callable[..., Any]
+) -> None:
+    """What it tells of is done."""
+    calls = itertools.count()
+    with intercepted(stage, ANCHOR, lambda **given: instead(**given) if next(calls) else None):
+        told = shell("tenants", "create", "acme", "--json")
+    assert (told.code, told.document["tenant"]) == (0, "acme")
+    assert re.fullmatch(r"The outcome of tenants create could not be recorded \(\w+\)\.\n", told.err)
+    assert [one.id for one in stage.registry.tenants()] == ["acme"]
 
 
 @pytest.mark.parametrize("name", ACTS)

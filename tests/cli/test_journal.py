@@ -350,7 +350,7 @@ def test_verifying_while_others_act(stage: Console) -> None:
 def test_a_crash_between_the_record_and_its_anchor(shell: Shell, journal: Journal, stage: Console) -> None:
     """Nothing was done then. Verifying says so until the operator has answered for the record."""
     journal._append({"kind": "act", "act": "tenants create"})  # noqa: SLF001 - half of what a run does
-    assert "no anchor" in fault(journal)
+    assert "no anchor: a run ended before it had written one, and did nothing, or" in fault(journal)
     shell.ok("tenants", "suspend", "acme")  # later records do not hide it
     assert fault(journal).startswith("AUDIT RECORD#000000000013: it has no anchor")
     assert "there is nothing to answer for" in shell.failure("audit", "accept", "12")
@@ -358,6 +358,12 @@ def test_a_crash_between_the_record_and_its_anchor(shell: Shell, journal: Journa
     shell.ok("audit", "accept", "13")
     assert shell.ok("audit", "verify")["journal"]["accepted"] == [13]
     assert stage.journal.head().number == 21
+
+
+def test_a_crash_between_an_outcome_and_its_anchor(journal: Journal) -> None:
+    """The record must not be called one of a run that did nothing."""
+    journal._append({"kind": "outcome", "of": 11, "outcome": "done"})  # noqa: SLF001 - likewise
+    assert "and had ended as the record says, or" in fault(journal)
 
 
 def test_nobody_answers_for_a_record_that_is_yet_to_come(shell: Shell, journal: Journal) -> None:
