@@ -16,7 +16,7 @@ from chalicelib.ports import Admission, Admitted, Stranger, Suspended, Throttled
 # How long a container uses the providers' configuration before it looks again, in µs. A disabled provider is used
 # no longer than this.
 CONFIGURATION_AGE = 30_000_000
-# The attribute of a tenant's item that names the clients which have asked for browser tokens and were not revoked.
+# The attribute of a tenant's item that names the clients which have asked for browser tokens and still have a key.
 ISSUERS = "issuers"
 # A host name has at most 253 characters; DynamoDB refuses keys of more than 2048 bytes.
 _LONGEST_ORIGIN = 300

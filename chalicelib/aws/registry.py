@@ -2,7 +2,7 @@
 
 import secrets
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -350,9 +350,9 @@ class Registry:
             stored, now = self._tenant_item(tenant_id)["keys"], self._table.clock.now()
             key, text = _new_key(tenant_id, test=test)
             client = replace(draft, keys=(key.id,))
-            change = _KeyChange(
-                tenant_id, add={key.id: _stored_key(client, key)}, drop=_to_drop(stored, now, client_id)
-            )
+            drop = _to_drop(stored, now, client_id)
+            added = {key.id: _stored_key(client, key)}
+            change = _KeyChange(tenant_id, add=added, drop=drop, keyless=_keyless(stored, drop))
             made = Write(*_client_key(client), put=_client_item(client), condition="attribute_not_exists(pk)")
             if self._apply(stored, change, made):
                 return IssuedKey(client, text)
@@ -384,6 +384,7 @@ class Registry:
                 add={key.id: _stored_key(renewed, key)},
                 ends={key_id: min(stored[key_id].get("expires", now + overlap), now + overlap) for key_id in old},
                 drop=drop,
+                keyless=_keyless(stored, drop) - {client_id},
             )
             if self._apply(stored, change, _client_update(client, renewed.keys, _last_used(stored, client_id))):
                 return IssuedKey(renewed, text)
@@ -401,7 +402,7 @@ class Registry:
                 return
             stored = self._tenant_item(client.tenant)["keys"]
             drop = _to_drop(stored, 0, client_id, everything=True)
-            change = _KeyChange(client.tenant, drop=drop, issuer=client_id)
+            change = _KeyChange(client.tenant, drop=drop, keyless=_keyless(stored, drop) | {client_id})
             if self._apply(stored, change, _client_update(client, (), _last_used(stored, client_id), revoked=True)):
                 return
         raise StoreBusy("the client kept changing")
@@ -427,18 +428,18 @@ class Registry:
 class _KeyChange:
     """What becomes of a tenant's keys at once: some are added, some get an end (epoch µs), some are gone.
 
-    ``issuer`` is a client whose browser tokens end with its keys.
+    ``keyless`` are the clients that have no key then: their browser tokens have ended, too, or end with it.
     """
 
     tenant: str
     add: Mapping[str, Item] = field(default_factory=dict)
     ends: Mapping[str, int] = field(default_factory=dict)
     drop: Sequence[str] = ()
-    issuer: str | None = None
+    keyless: frozenset[str] = frozenset()
 
     def writes(self) -> list[Write]:
         """Return the write, if any: on condition that there is room for it, and that what it ends is still there."""
-        if not (self.add or self.ends or self.drop or self.issuer):
+        if not (self.add or self.ends or self.drop or self.keyless):
             return []
         places = {key_id: f"#keys.#k{n}" for n, key_id in enumerate((*self.add, *self.ends, *self.drop))}
         names = {"#keys": "keys", **{place.removeprefix("#keys."): key_id for key_id, place in places.items()}}
@@ -454,9 +455,9 @@ class _KeyChange:
             names["#expires"], values[f":end{n}"] = "expires", end
         clauses = [f"SET {', '.join(sets)}"] if sets else []
         clauses += [f"REMOVE {', '.join(places[key_id] for key_id in self.drop)}"] if self.drop else []
-        if self.issuer is not None:
-            clauses.append("DELETE #issuers :issuers")
-            names["#issuers"], values[":issuers"] = ISSUERS, {self.issuer}
+        if self.keyless:
+            clauses.append("DELETE #issuers :keyless")
+            names["#issuers"], values[":keyless"] = ISSUERS, self.keyless
         update, condition = " ".join(clauses), " AND ".join(conditions)
         return [
             Write(f"T#{self.tenant}", "TENANT", update=update, condition=condition, names=names, values=values),
@@ -538,6 +539,12 @@ def _to_drop(stored: Mapping[str, Item], now: int, client_id: str, *, everything
     own = {key_id for key_id, value in stored.items() if value["client"] == client_id}
     going = own if everything else own & expired
     return tuple(sorted(going | expired if len(stored) - len(going) >= MAX_KEYS else going))
+
+
+def _keyless(stored: Mapping[str, Item], drop: Collection[str]) -> frozenset[str]:
+    """Return the clients whose last keys go."""
+    staying = {value["client"] for key_id, value in stored.items() if key_id not in drop}
+    return frozenset(stored[key_id]["client"] for key_id in drop) - staying
 
 
 def _last_used(stored: Mapping[str, Item], client_id: str) -> int | None:

@@ -8,11 +8,13 @@ from threading import Barrier
 
 import pytest
 
+from chalicelib.aws.directory import ISSUERS
 from chalicelib.aws.registry import MAX_KEYS, Client, Full, IssuedKey, Missing, Registry
 from chalicelib.aws.table import Item
 from chalicelib.clock import HOUR, SECOND
 from chalicelib.keys import parse_client_key
 from chalicelib.ports import Admission, Admitted, Stranger, Suspended
+from tests.api.http import v3
 from tests.world import World
 
 Act = Callable[[Registry], object]
@@ -138,6 +140,47 @@ def test_keys_that_have_expired_make_room(world: World) -> None:
     assert len(stored_keys(world)) == MAX_KEYS
     assert listed(world, short).used == used, "it is still known when the key was used that made room"
     assert listed(world, short).keys == ()
+
+
+def token_of(world: World, issued: IssuedKey) -> str:
+    """Have a client ask for a browser token, and return it."""
+    asked = {"action": "token", "actions": ["status"], "ttl": 3600}
+    return str(v3(world, asked, headers={"authorization": f"Bearer {issued.key}"}).json["token"])
+
+
+def issuers(world: World) -> set[str]:
+    item = world.parts.table.get("T#acme", "TENANT")
+    assert item is not None
+    return set(item.get(ISSUERS, ()))
+
+
+def test_a_client_whose_last_key_made_room_is_remembered_no_more_as_one_that_has_tokens(world: World) -> None:
+    """The item is written on every request, so that whatever only grows in it would slow all of them."""
+    end = world.time.at + HOUR
+    passing = [world.registry.create_client("acme", expires=end) for _ in range(MAX_KEYS - 2)]
+    staying = world.registry.create_client("acme")
+    for issued in (*passing, staying):
+        token_of(world, issued)
+    world.registry.rotate_client(passing[0].client.id, overlap=0)
+    assert issuers(world) == {issued.client.id for issued in (*passing, staying)}
+    world.time.at = end
+    another = world.registry.create_client("acme")
+    assert issuers(world) == {staying.client.id}
+    assert stored_keys(world).keys() > {staying.client.keys[-1], another.client.keys[-1]}
+
+
+def test_tokens_go_on_while_one_of_their_clients_keys_stays(world: World) -> None:
+    old = world.registry.create_client("acme")
+    token = token_of(world, old)
+    world.registry.rotate_client(old.client.id, overlap=2 * SECOND)
+    world.time.at += 3 * SECOND
+    for _ in range(MAX_KEYS - 2):
+        world.registry.create_client("acme")
+    assert len(stored_keys(world)) == MAX_KEYS
+    assert old.client.keys[-1] not in stored_keys(world), "it made room"
+    assert issuers(world) == {old.client.id}
+    asked = v3(world, {"action": "status", "order": 1_000_000}, headers={"authorization": f"Bearer {token}"})
+    assert asked.json["code"] == "order_not_found", "the token is good"
 
 
 def test_a_rotation_without_overlap_needs_no_room(world: World) -> None:
