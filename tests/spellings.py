@@ -4,7 +4,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from urllib.parse import quote, quote_plus
 
@@ -57,14 +57,16 @@ def pieces(text: str) -> set[str]:
     return {piece for piece in found if not re.fullmatch(r"[a-z_-]+|[A-Z_-]+|[A-Z][a-z]+|[0-9]+", piece)}
 
 
-def left_of(key: str, text: str) -> set[str]:
-    """Return which pieces of a key are in a text, in any spelling, or all of it with escaped letters."""
+def left_of(keys: Collection[str], text: str) -> set[str]:
+    """Return which pieces of keys are in a text, in any spelling or backwards, or all of one with escaped letters."""
     wanted: set[str] = set()
-    for spelled in SPELLED.values():
-        form = spelled(key)
-        # Base64 wraps what stands around a key, which is no part of it.
-        wanted |= pieces(form[6:-6] if re.fullmatch(r"[\w+/-]+=*", form) and form != key else form)
-    # Not all pieces of the text, of which a log has millions.
+    for key in keys:
+        wanted |= pieces(key[::-1])
+        for spelled in SPELLED.values():
+            form = spelled(key)
+            # Base64 wraps what stands around a key, which is no part of it.
+            wanted |= pieces(form[6:-6] if re.fullmatch(r"[\w+/-]+=*", form) and form != key else form)
+    # Not all pieces of the text, of which a log has millions; and once, whoever's they are.
     places = range(len(text) - PIECE + 1)
     found = {piece for start in places if (piece := text[start : start + PIECE]) in wanted}
-    return found | {form for spell in ESCAPED.values() if (form := spell(key)) in text}
+    return found | {form for key in keys for spell in ESCAPED.values() if (form := spell(key)) in text}
