@@ -119,7 +119,7 @@ class Scene:
             {"action": "refill", "orders": [one, two]},
             {"action": "cancel", "orders": [one, two]},
             {"action": "services"},
-            {"action": "orders"},
+            {"action": "orders", "limit": 5},
         ):
             self.market.time.at += 20 * SECOND
             self.hear(v3(self.market, fields))
