@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chalicelib import money
 from chalicelib.aws.order_items import from_item
-from chalicelib.aws.orders import binding_key
+from chalicelib.aws.order_writes import binding_key
 from chalicelib.aws.table import Item
 from chalicelib.aws.wallet import Balances
 from chalicelib.model import Funding, Order, OrderState

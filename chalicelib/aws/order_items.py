@@ -104,18 +104,26 @@ def ended(account: Account) -> str:
     return f"ended#{account_name(account)}"
 
 
-def _followed(order: Order) -> Item:
-    """Return under what the index has an order that is new; a subscription's may have ended before it was seen."""
-    if order.state is not OrderState.PLACED:
-        return {}
-    status = order.reading.status if order.reading else None
+def followed(account: Account, status: OrderStatus | None, since: int) -> Item:
+    """Return the attributes by which the index of open orders has an account's order that is placed.
+
+    Args:
+        account: whose.
+        status: what its panel said last, None for nothing yet.
+        since: when that was, in epoch µs; what follows an end is due a while later.
+
+    Returns:
+        Nothing for an order that has ended for good.
+    """
     if status not in FINAL:
-        return {"open": live(order.account), "due": order.created}
-    return {"open": ended(order.account), "due": order.created + RECHECKS[0]} if status in REOPENS else {}
+        return {"open": live(account), "due": since}
+    return {"open": ended(account), "due": since + RECHECKS[0]} if status in REOPENS else {}
 
 
 def to_item(order: Order) -> Item:
     """Return a new order as an item, without its keys; attributes that are None are not stored."""
+    status = order.reading.status if order.reading else None  # a subscription's may have ended before it was seen
+    is_placed = order.state is OrderState.PLACED
     return {
         "id": order.id,
         "owner": order.tenant,
@@ -133,7 +141,7 @@ def to_item(order: Order) -> Item:
         "cost": str(order.cost),
         "funding": order.funding.value,
         "state": order.state.value,
-        **_followed(order),
+        **(followed(order.account, status, order.created) if is_placed else {}),
         "journal": [change_item(change) for change in order.journal],
         "attempt": attempt_item(order.attempt),
         "attempts": order.attempts,

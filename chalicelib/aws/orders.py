@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 from chalicelib.actions import Placed
 from chalicelib.aws import wallet
@@ -18,27 +17,38 @@ from chalicelib.aws.order_items import (
     audience_key,
     change_item,
     ended,
+    followed,
     from_item,
     live,
     reading_item,
     search_item,
     sortable,
-    to_item,
+)
+from chalicelib.aws.order_writes import (
+    ATTEMPT_NAMES,
+    MORE_EVIDENCE,
+    binding,
+    claim,
+    creation,
+    evidence_values,
+    is_told,
+    link_claim,
+    newer,
+    order_key,
+    release_of_claim,
+    settled,
+    transition,
+    unsettled,
 )
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
 from chalicelib.errors import AlreadyBound, StoreBusy
 from chalicelib.log import logger
 from chalicelib.model import (
-    FINAL,
-    MOVES,
-    RECHECKS,
-    REOPENS,
     Account,
     Attempt,
     Change,
     Order,
     OrderState,
-    OrderStatus,
     Reading,
     Search,
     Source,
@@ -49,16 +59,8 @@ from chalicelib.ports import Acceptance, Accepted, Bound, Broke, Claimed, LinkTa
 OPEN_ORDERS, ORDERS_BY_TIME, PAGES_ORDERS = "open-orders", "orders-by-time", "pages-orders"
 # Drawing a free id out of 2^31 fails this often only if the tenant has used nearly all of them.
 _DRAWS = 8
-# Clocks of containers differ by less than this, in µs.
-_SKEW = 300_000_000
 # Keys of an index are looked up so many at once.
 _AT_ONCE = 100
-# Lines of an order's history, which has some 70 bytes each; so many again are kept for ends.
-_LINES = 200
-# What may move money, and happens a few times at most.
-_PAY = FINAL - {OrderStatus.COMPLETED}
-_MORE_EVIDENCE = "evidence = list_append(if_not_exists(evidence, :none), :evidence)"
-_NAMES = {"#attempt": "attempt", "#token": "token", "#state": "state"}
 
 
 class DynamoOrders:
@@ -74,8 +76,8 @@ class DynamoOrders:
         """Store a SENDING order, hold its money, count it and take its claims in one transaction."""
         over = None
         for _ in range(_DRAWS):
-            guards = [*_claim(order), *_link_claim(order, over), *wallet.count(order)]
-            writes = [_new(order), *guards, *wallet.hold(order), _unsettled(order)]
+            guards = [*claim(order), *link_claim(order, over), *wallet.count(order)]
+            writes = [creation(order), *guards, *wallet.hold(order), unsettled(order)]
             try:
                 self._table.transact(writes, until=until)
             except TransactionRefused as refused:
@@ -125,11 +127,11 @@ class DynamoOrders:
     def reattempt(self, order: Order, attempt: Attempt, *, until: int) -> Order | None:
         """Replace a SENDING order's attempt, if it is still ours to send."""
         write = Write(
-            *_key(order),
+            *order_key(order),
             update="SET #attempt = :attempt, earlier_keys = list_append(if_not_exists(earlier_keys, :none), :key)"
             " ADD attempts :one",
             condition="#attempt.#token = :token AND #state = :sending",
-            names=_NAMES,
+            names=ATTEMPT_NAMES,
             values={
                 ":attempt": attempt_item(attempt),
                 ":none": [],
@@ -164,11 +166,11 @@ class DynamoOrders:
             "provider_charge": None if placed.charge is None else str(placed.charge),
             "key_version": order.attempt.key_version,
         }
-        move = _move(order, OrderState.PLACED, facts, source=source, evidence=evidence)
+        move = transition(order, OrderState.PLACED, facts, source=source, evidence=evidence)
         # A subscription spends its hold order by order; see `adopt`.
         spent = wallet.capture(order) if order.held is None else []
         try:
-            self._table.transact([move, _binding(order, placed.order), *spent, _settled(order)], until=until)
+            self._table.transact([move, binding(order, placed.order), *spent, settled(order)], until=until)
         except TransactionRefused as refused:
             bound = refused.failed.get(1)
             if bound is not None and (bound["tenant"], bound["order"]) != (order.tenant, order.id):
@@ -183,18 +185,18 @@ class DynamoOrders:
         facts = {"order": order.id, "tenant": order.tenant, "provider": order.provider}
         logger.error("delivered late", extra={"facts": {**facts, "provider_order": provider_order}})
         write = Write(
-            *_key(order),
-            update=f"SET late_order = :late, {_MORE_EVIDENCE}",
+            *order_key(order),
+            update=f"SET late_order = :late, {MORE_EVIDENCE}",
             condition="#state = :not_placed AND attribute_not_exists(late_order)",
             names={"#state": "state"},
             values={
                 ":late": provider_order,
                 ":not_placed": OrderState.NOT_PLACED.value,
-                **_evidence(f"the provider delivered it late, as its order {provider_order}"),
+                **evidence_values(f"the provider delivered it late, as its order {provider_order}"),
             },
         )
         with contextlib.suppress(TransactionRefused):  # noted before, or resolved
-            self._table.transact([write, _binding(order, provider_order), _unsettled(order)], until=until)
+            self._table.transact([write, binding(order, provider_order), unsettled(order)], until=until)
 
     def reject(self, order: Order, refusal: Mapping[str, str] | None, *, until: int) -> bool:
         """Record that nothing was bought and give the money back; without a ``refusal`` the claim is freed too.
@@ -203,9 +205,9 @@ class DynamoOrders:
         """
         order = replace(order, updated=self._table.clock.now())
         facts = {"refusal": dict(refusal) if refusal else None, "key_version": order.attempt.key_version}
-        move = _move(order, OrderState.REJECTED, facts, source=Source.REQUEST)
-        writes = [move, *wallet.release(order), _settled(order)]
-        freed = _freed(order) if refusal is None else []
+        move = transition(order, OrderState.REJECTED, facts, source=Source.REQUEST)
+        writes = [move, *wallet.release(order), settled(order)]
+        freed = release_of_claim(order) if refusal is None else []
         try:
             self._table.transact([*writes, *freed], until=until)
         except TransactionRefused as refused:
@@ -234,7 +236,9 @@ class DynamoOrders:
         }
         order = replace(order, updated=self._table.clock.now())
         try:
-            self._table.write(_move(order, OrderState.UNKNOWN, facts, source=source, evidence=evidence), until=until)
+            self._table.write(
+                transition(order, OrderState.UNKNOWN, facts, source=source, evidence=evidence), until=until
+            )
         except ConditionFailed as failure:
             return _is(failure.old, order, OrderState.UNKNOWN)
         return True
@@ -244,9 +248,9 @@ class DynamoOrders:
     def give_up(self, order: Order, evidence: str, *, until: int, source: Source) -> bool:
         """Record that an UNKNOWN order was never placed, and give its money back; False if it is settled otherwise."""
         order = replace(order, updated=self._table.clock.now())
-        move = _move(order, OrderState.NOT_PLACED, {}, source=source, evidence=evidence)
+        move = transition(order, OrderState.NOT_PLACED, {}, source=source, evidence=evidence)
         try:
-            self._table.transact([move, *wallet.release(order), _settled(order)], until=until)
+            self._table.transact([move, *wallet.release(order), settled(order)], until=until)
         except TransactionRefused as refused:
             return _is(refused.failed.get(0), order, OrderState.NOT_PLACED)
         return True
@@ -262,15 +266,15 @@ class DynamoOrders:
         order = replace(order, updated=self._table.clock.now())
         facts = {"provider_order": provider_order}
         evidence = f"the operator found it as the provider's order {provider_order}, and it is charged after all"
-        move = _move(order, OrderState.PLACED, facts, source=Source.OPERATOR, evidence=evidence, again=True)
+        move = transition(order, OrderState.PLACED, facts, source=Source.OPERATOR, evidence=evidence, again=True)
         bound = replace(
-            _binding(order, provider_order),
+            binding(order, provider_order),
             condition="attribute_not_exists(pk) OR (tenant = :tenant AND #order = :order)",
             names={"#order": "order"},
             values={":tenant": order.tenant, ":order": order.id},
         )
         try:
-            self._table.transact([move, bound, *wallet.charge_again(order), _settled(order)], until=until)
+            self._table.transact([move, bound, *wallet.charge_again(order), settled(order)], until=until)
         except TransactionRefused as refused:
             return _is_placed(refused.failed.get(0), order, provider_order)
         return True
@@ -278,18 +282,18 @@ class DynamoOrders:
     def accept_loss(self, order: Order, *, until: int) -> bool:
         """Leave a NOT_PLACED order that was delivered late as it is, bound: the operator bears it."""
         write = Write(
-            *_key(order),
-            update=f"SET provider_order = :late, {_MORE_EVIDENCE} REMOVE late_order",
+            *order_key(order),
+            update=f"SET provider_order = :late, {MORE_EVIDENCE} REMOVE late_order",
             condition="#state = :not_placed AND late_order = :late",
             names={"#state": "state"},
             values={
                 ":not_placed": OrderState.NOT_PLACED.value,
                 ":late": order.late_order,
-                **_evidence(f"the operator bears the provider's order {order.late_order}"),
+                **evidence_values(f"the operator bears the provider's order {order.late_order}"),
             },
         )
         try:
-            self._table.transact([write, _settled(order)], until=until)
+            self._table.transact([write, settled(order)], until=until)
         except TransactionRefused as refused:
             stored = refused.failed.get(0)
             return stored is not None and "late_order" not in stored
@@ -300,8 +304,8 @@ class DynamoOrders:
         update = "SET #search = :search"
         values: Item = {":search": search_item(search), ":unknown": OrderState.UNKNOWN.value}
         if evidence:
-            update += f", {_MORE_EVIDENCE}"
-            values |= _evidence(*evidence)
+            update += f", {MORE_EVIDENCE}"
+            values |= evidence_values(*evidence)
         names = {"#search": "search", "#state": "state"}
         condition = "#state = :unknown"
         if order.search is None:
@@ -309,7 +313,7 @@ class DynamoOrders:
         else:
             condition += " AND #search.#looks = :looks"
             names["#looks"], values[":looks"] = "looks", order.search.looks
-        write = Write(*_key(order), update=update, condition=condition, names=names, values=values)
+        write = Write(*order_key(order), update=update, condition=condition, names=names, values=values)
         with contextlib.suppress(ConditionFailed):  # settled meanwhile, or another settlement has looked
             self._table.write(write, until=until)
 
@@ -350,7 +354,7 @@ class DynamoOrders:
     def postpone(self, order: Order, due: int | None, *, until: int) -> None:
         """Set when an order that may still change is looked at next; None: never again."""
         write = Write(
-            *_key(order),
+            *order_key(order),
             update="REMOVE #open, due" if due is None else "SET due = :due",
             # One that was opened again meanwhile stays.
             condition="#open = :ended" if due is None else "attribute_exists(#open)",
@@ -375,13 +379,13 @@ class DynamoOrders:
         left = held - min(child.charge, held)
         number = str(child.provider_order)
         write = Write(
-            *_key(parent),
+            *order_key(parent),
             update="SET #children.#number = :child, #held = :left",
             condition="#held = :held AND attribute_not_exists(#children.#number)",
             names={"#children": "children", "#number": number, "#held": "held"},
             values={":child": child.id, ":held": held, ":left": left},
         )
-        bound, made = _binding(child, child.provider_order), _new(child)
+        bound, made = binding(child, child.provider_order), creation(child)
         writes = [write, made, bound, *wallet.spend(child, held=held - left)]
         try:
             self._table.transact(writes, until=until)
@@ -402,7 +406,7 @@ class DynamoOrders:
         Return the subscription as it is then; it has not ended if a neighbour has just taken in another order.
         """
         write = Write(
-            *_key(parent),
+            *order_key(parent),
             update="SET #held = :nothing, spent = :spent",
             condition="#held = :held AND attribute_not_exists(spent)",
             names={"#held": "held"},
@@ -457,18 +461,21 @@ class DynamoOrders:
     def observe(self, order: Order, reading: Reading, *, refunded: int, until: int) -> Order:
         """Keep a status reading if it is newer than the stored one, and give back what it makes due, once."""
         update = "SET #reading = :reading, refunded = :refunded"
-        condition, names, values = _newer(order.reading, reading)
+        condition, names, values = newer(order.reading, reading)
         names |= {"#reading": "reading", "#status": "status"}
         values |= {":reading": reading_item(reading), ":refunded": refunded, ":before": order.refunded}
         if order.reading is None or order.reading.status is not reading.status:
-            if _is_told(order, reading):
+            if is_told(order, reading):
                 change = Change(reading.at, Source.PANEL, reading.status)
                 update += ", journal = list_append(journal, :change)"
                 values[":change"] = [change_item(change)]
                 order = replace(order, journal=(*order.journal, change))
-            update += _followed(order, reading, names, values)
+            index = followed(order.account, reading.status, reading.at)
+            update += ", #open = :open, due = :due" if index else " REMOVE #open, due"
+            names["#open"] = "open"
+            values |= {f":{name}": value for name, value in index.items()}
         write = Write(
-            *_key(order),
+            *order_key(order),
             update=update,
             condition=f"attribute_exists(pk) AND {condition}"
             " AND (attribute_not_exists(refunded) OR refunded = :before)",
@@ -482,184 +489,6 @@ class DynamoOrders:
             stored = refused.old if isinstance(refused, ConditionFailed) else refused.failed.get(0)
             return from_item(stored) if stored else order  # a neighbour has read later than we did, or it was we
         return replace(order, reading=reading, refunded=refunded)
-
-
-def _is_told(order: Order, reading: Reading) -> bool:
-    """Say whether a new status becomes a line of the history, which must not outgrow its item.
-
-    Panels that answer from several caches go to and fro; what moved money is always told.
-    """
-    lines = len(order.journal)
-    return lines < _LINES or (reading.status in FINAL and lines < 2 * _LINES) or reading.status in _PAY
-
-
-def _followed(order: Order, reading: Reading, names: dict[str, str], values: Item) -> str:
-    """Return the end of an update by which an order is followed on as its new status demands."""
-    names["#open"] = "open"
-    if reading.status in FINAL and reading.status not in REOPENS:
-        return " REMOVE #open, due"
-    is_over = reading.status in REOPENS
-    values[":open"] = (ended if is_over else live)(order.account)
-    values[":due"] = reading.at + (RECHECKS[0] if is_over else 0)
-    return ", #open = :open, due = :due"
-
-
-def _newer(known: Reading | None, reading: Reading) -> tuple[str, dict[str, str], Item]:
-    """Return the condition, its names and its values under which a reading replaces the stored one.
-
-    A final one is newer than any that is not, whatever the clocks say. What follows an end was read after it: the
-    stored reading is still the one that was known when the panel was asked.
-    """
-    if known is not None and known.status in FINAL:
-        values: Item = {":known": known.status.value, ":known_at": known.at}
-        return "#reading.#status = :known AND #reading.#at = :known_at", {"#at": "at"}, values
-    final = {f":final{n}": status.value for n, status in enumerate(sorted(FINAL))}
-    newer = f"NOT #reading.#status IN ({', '.join(final)})"
-    if reading.status in FINAL:
-        return f"(attribute_not_exists(#reading) OR {newer})", {}, dict(final)
-    # A reading of a clock that is far ahead must not stand until ours has come so far.
-    newer += " AND (#reading.#at < :at OR #reading.#at > :ahead)"
-    values = {":at": reading.at, ":ahead": reading.at + _SKEW, **final}
-    return f"(attribute_not_exists(#reading) OR {newer})", {"#at": "at"}, values
-
-
-def _evidence(*sentences: str) -> Item:
-    """Return the values of ``_MORE_EVIDENCE``."""
-    return {":none": [], ":evidence": list(sentences)}
-
-
-def _key(order: Order) -> tuple[str, str]:
-    return f"T#{order.tenant}", f"ORDER#{order.id}"
-
-
-def _new(order: Order) -> Write:
-    return Write(*_key(order), put=to_item(order), condition="attribute_not_exists(pk)")
-
-
-def _claim(order: Order) -> list[Write]:
-    if order.claim is None:
-        return []
-    condition, values = "attribute_not_exists(pk)", {}
-    if order.claim_window is not None:
-        condition, values = "attribute_not_exists(pk) OR #at < :since", {":since": order.created - order.claim_window}
-    return [
-        Write(
-            f"T#{order.tenant}",
-            f"CLAIM#{order.claim}",
-            put={"order": order.id, "at": order.created},
-            condition=condition,
-            names={"#at": "at"} if values else {},
-            values=values,
-        )
-    ]
-
-
-def _link_claim(order: Order, over: Order | None) -> list[Write]:
-    """Return the write by which this is the one order on its link, which nobody has or one that is ``over``."""
-    if order.link_claim is None:
-        return []
-    condition, values = "attribute_not_exists(pk)", {}
-    if over is not None:
-        condition, values = "attribute_not_exists(pk) OR #order = :over", {":over": over.id}
-    return [
-        Write(
-            f"T#{order.tenant}",
-            f"LINK#{order.link_claim}",
-            put={"order": order.id},
-            condition=condition,
-            names={"#order": "order"} if values else {},
-            values=values,
-        )
-    ]
-
-
-def binding_key(account: Account, provider_order: int | None) -> tuple[str, str]:
-    """Return the key of what says to which of our orders an account's order belongs; keys sort as the numbers do."""
-    return partition(account), f"BOUND#{provider_order:020}"
-
-
-def _binding(order: Order, provider_order: int | None) -> Write:
-    """Return the write by which a provider's order belongs to this order alone."""
-    return Write(
-        *binding_key(order.account, provider_order),
-        put={"tenant": order.tenant, "order": order.id, "sent": order.created, "at": order.updated},
-        condition="attribute_not_exists(pk)",
-    )
-
-
-def _unsettled(order: Order) -> Write:
-    """Return the write by which the account has an order whose purchase is not known."""
-    return Write(*_open_key(order), put={"tenant": order.tenant, "order": order.id})
-
-
-def _settled(order: Order) -> Write:
-    return Write(*_open_key(order))
-
-
-def _open_key(order: Order) -> tuple[str, str]:
-    return partition(order.account), f"OPEN#{order.created:020}#{order.tenant}#{order.id}"
-
-
-def _freed(order: Order) -> list[Write]:
-    if order.claim is None:
-        return []
-    return [
-        Write(
-            f"T#{order.tenant}",
-            f"CLAIM#{order.claim}",
-            condition="attribute_not_exists(pk) OR #order = :order",
-            names={"#order": "order"},
-            values={":order": order.id},
-        )
-    ]
-
-
-def _move(  # noqa: PLR0913 - a move is made of these
-    order: Order,
-    state: OrderState,
-    facts: Mapping[str, Any],
-    *,
-    source: Source,
-    evidence: str | None = None,
-    again: bool = False,
-) -> Write:
-    """Return the write by which an order moves on, out of a state from which that is legal (`model.MOVES`).
-
-    Args:
-        order: with the token of the attempt that it must still have, and ``updated`` as the time of the move.
-        state: where to.
-        facts: attributes that change with it; those that are None do not.
-        source: who says so.
-        evidence: a sentence to keep.
-        again: move an order that had proved not to be placed.
-    """
-    given = {name: value for name, value in facts.items() if value is not None}
-    sources = [one for one, targets in MOVES.items() if state in targets and (one is OrderState.NOT_PLACED) is again]
-    changes = ["#state = :state", "updated = :updated", "journal = list_append(journal, :change)"]
-    changes += [f"#f_{name} = :f_{name}" for name in given]
-    removed = ["late_order"] if again else []
-    values: Item = {
-        ":state": state.value,
-        ":updated": order.updated,
-        ":change": [change_item(Change(order.updated, source, state))],
-        ":token": order.attempt.token,
-        **{f":f_{name}": value for name, value in given.items()},
-        **{f":{one.value}": one.value for one in sources},
-    }
-    names = {**_NAMES, **{f"#f_{name}": name for name in given}}
-    if evidence is not None:
-        changes.append(_MORE_EVIDENCE)
-        values |= _evidence(evidence)
-    if state is OrderState.PLACED:
-        changes += ["#open = :open", "due = :updated"]
-        names["#open"], values[":open"] = "open", live(order.account)
-    return Write(
-        *_key(order),
-        update="SET " + ", ".join(changes) + (f" REMOVE {', '.join(removed)}" if removed else ""),
-        condition=f"#attempt.#token = :token AND #state IN ({', '.join(f':{one.value}' for one in sources)})",
-        names=names,
-        values=values,
-    )
 
 
 def _is_placed(item: Item | None, order: Order, provider_order: int) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.aws.orders import binding_key
+from chalicelib.aws.order_writes import binding_key
 from chalicelib.clock import SECOND
 from chalicelib.model import Account
 from sandbox.messages import PanelError

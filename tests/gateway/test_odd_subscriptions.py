@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws.orders import DynamoOrders, binding_key
+from chalicelib.aws.order_writes import binding_key
+from chalicelib.aws.orders import DynamoOrders
 from chalicelib.clock import SECOND
 from chalicelib.errors import StoreBusy
 from chalicelib.model import Account, Attempt, Order
