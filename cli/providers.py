@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.actions import Balance, GetBalance, ListServices, Services
 from chalicelib.aws.rotations import Rotation, Rotations, Step
+from chalicelib.aws.vault import GONE
 from chalicelib.clock import SECOND, Clock
 from chalicelib.errors import PanelgateError
 from chalicelib.jobs import sync_catalog
@@ -44,8 +45,6 @@ from cli.rotation import spelled, store
 
 HOME_CURRENCY = "USD"
 MAX_BATCH = 100
-GONE = frozenset({"ResourceNotFoundException", "InvalidRequestException"})
-"""What Secrets Manager says of a secret that is not there, or is being deleted already."""
 
 _settings = stacked(
     click.option("--rate", "interval", type=PACE, help="Calls that the provider allows: 1/s, 30/m, unlimited."),
@@ -98,6 +97,7 @@ def add(console: Console, /, provider: str, dialect: str, url: str, **given: obj
     balance = _prove_first(console, plan, key, is_sure_of_currency=given["currency"] is not None)
     added = _store(console, plan, key, balance)
     console.note(number=added.number)
+    _tell_own_keys(console, provider)
     count = _sync(console, added)
     console.emit(
         {**document(added), "balance": plain(balance.amount), "services": count},
@@ -177,6 +177,16 @@ def _store(console: Console, plan: Provider, key: str, balance: Balance) -> Prov
             console.parts.vault.forget(added.account)
         raise
     return added
+
+
+def _tell_own_keys(console: Console, provider: str) -> None:
+    """Say whose own keys went with the provider when it was removed: their orders are not bought with another one."""
+    for tenant in console.registry.tenants():
+        if provider in tenant.own_keys:
+            console.progress(
+                f"{tenant.id} orders at {provider} with a key of its own, which was removed with it. Give it again"
+                f" (`keys rotate {provider} --tenant {tenant.id}`), or order with yours (`keys withdraw`)."
+            )
 
 
 def _sync(console: Console, provider: Provider) -> int:

@@ -31,6 +31,10 @@ class Rejected(Failure):
     """The panel does not take the key."""
 
 
+class Unreadable(Rejected):
+    """There is no key that could be asked with, which is as good as one that the panel does not take."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A vault that holds one key, which is not in use yet."""
@@ -122,66 +126,80 @@ def _caller(parts: Parts, key: ProviderKey) -> Caller:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A new key at a provider, and the one that is in use there."""
+    """A new key at a provider, and the one that is in use there; None if that cannot be read."""
 
     console: Console
     provider: Provider
     new: ProviderKey
-    old: ProviderKey
+    old: ProviderKey | None
 
     def prove(self) -> dict[str, Any]:
         """Return what shows that the new key opens the same account as the old one.
 
         Where the panel still takes the old one, the balance that it tells the new one lies between two that it tells
         the old one before and after; balances alone may agree by chance. Our latest order there is known to the new
-        key, if it is known at all.
+        key, if it is known at all. Where the panel rejects the old one that is all there is, and where it answers the
+        old one with something else it must be.
 
         Raises:
             Rejected: the panel does not take the new key.
             Failure: it is the key of another account, or that cannot be told.
         """
-        balance, is_compared = self._compare_balances()
+        balance, trouble = self._compare_balances()
         order = self._latest_order()
-        shown = order is not None and self._shows_same(order, is_old_good=is_compared)
+        shown = order is not None and self._shows_same(order, None if trouble else self.old)
+        if trouble and not shown and not isinstance(trouble, Rejected):
+            raise Failure(
+                f"{self.provider.slug} takes the new key, but the key in use cannot be asked"
+                f" ({trouble.format_message().rstrip('.')}), and no order tells whether both open the same account."
+                " Say --other-account to go without."
+            )
         return {
             **told(balance),
-            "old_key": "works" if is_compared else "rejected",
-            "same_balance": is_compared,
+            "old_key": _standing(trouble),
+            "same_balance": trouble is None,
             "same_order": order if shown else None,
         }
 
     def are_of_one_account(self) -> bool:
         """Whether it is certain that the new key opens the old one's account: it is that key, or it knows our order."""
-        if self.new.value == self.old.value:
+        if self.old is not None and self.new.value == self.old.value:
             return True
         order = self._latest_order()
         return order is not None and self._knows(self.new, order) is True
 
-    def _compare_balances(self) -> tuple[Balance, bool]:
-        """Return the new key's balance, and whether it could be compared with the old key's."""
+    def _compare_balances(self) -> tuple[Balance, Failure | None]:
+        """Return the new key's balance, and what kept it from being compared with the old key's."""
         for _ in range(LOOKS):
-            try:
-                first = prove(self.console, self.provider, self.old)
-            except Rejected:
-                return prove(self.console, self.provider, self.new), False
+            if isinstance(first := self._old_balance(), Failure):
+                return prove(self.console, self.provider, self.new), first
             balance = prove(self.console, self.provider, self.new)
-            last = prove(self.console, self.provider, self.old)
+            if isinstance(last := self._old_balance(), Failure):
+                return balance, last
             least, most = sorted((first.amount, last.amount))
             if least <= balance.amount <= most and first.currency == balance.currency:
-                return balance, True
+                return balance, None
         raise self._other_account("its balance is another one")
+
+    def _old_balance(self) -> Balance | Failure:
+        if self.old is None:
+            return Unreadable("there is no key that can be read")
+        try:
+            return prove(self.console, self.provider, self.old)
+        except Failure as failure:
+            return failure
 
     def _latest_order(self) -> int | None:
         found = next(self.console.parts.orders.bound(self.provider.account), None)
         return None if found is None or not dialect_of(self.provider).capabilities.can(GetStatus(0)) else found.number
 
-    def _shows_same(self, order: int, *, is_old_good: bool) -> bool:
+    def _shows_same(self, order: int, good_old: ProviderKey | None) -> bool:
         """Whether the new key's account has an order of ours; False: neither key's has it, or the panel does not say.
 
         A panel may have forgotten it: that the new key does not know it tells something only if the old one does.
         """
         known = self._knows(self.new, order)
-        if known is False and (not is_old_good or self._knows(self.old, order)):
+        if known is False and (good_old is None or self._knows(good_old, order)):
             raise self._other_account(f"it does not know our order {order}")
         return known is True
 
@@ -200,3 +218,14 @@ class Comparison:
             f"This is the key of another account at {self.provider.slug}: {cause}."
             " Say --other-account if that is what you want."
         )
+
+
+def _standing(trouble: Failure | None) -> str:
+    match trouble:
+        case None:
+            return "works"
+        case Unreadable():
+            return "unreadable"
+        case Rejected():
+            return "rejected"
+    return "unknown"

@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.rotations import Rotation, Rotations, Step
-from chalicelib.aws.vault import CURRENT, PENDING, PREVIOUS, NoKey
+from chalicelib.aws.vault import CURRENT, MARKED_FOR_DELETION, PENDING, PREVIOUS, NoKey
 from chalicelib.clock import SECOND
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Account, Provider
@@ -24,7 +24,6 @@ WATCH_EVERY = SECOND
 """µs between two looks at what the gateway noted of a new key."""
 ASK_EVERY = 10 * SECOND
 """µs between two questions of our own with it: there may be no traffic."""
-MARKED_FOR_DELETION = "InvalidRequestException"
 USED = "ResourceExistsException"
 REJECTED = "the panel rejects it"
 CUT_SHORT = "another key came before its watch had ended"
@@ -212,19 +211,25 @@ class Rotating:
     def _proof_of(self, rotation: Rotation, new: ProviderKey) -> dict[str, Any]:
         if rotation.before is None or rotation.other_account:
             return told(prove(self.console, self.provider, new))
-        old = self.console.parts.vault.key(rotation.account, fresh=True)
-        return Comparison(self.console, self.provider, new, old).prove()
+        return Comparison(self.console, self.provider, new, self._key_of(rotation.account)).prove()
+
+    def _key_of(self, account: Account) -> ProviderKey | None:
+        """Return an account's key; None: there is none, or what is stored there is none of this account."""
+        try:
+            return self.console.parts.vault.key(account, fresh=True)
+        except NoKey:
+            return None
 
     def _check_owner(self, new: ProviderKey) -> None:
         """Refuse a key that opens an account of somebody else here: its orders and balance would have two owners.
 
         The operator is one, and each tenant with a key of its own is another; tenants may share one.
         """
-        slug, owner, parts = self.provider.slug, self.provider.owner, self.console.parts
-        known = [one for one in parts.directory.every_account() if one.provider == slug and one.tenant is not None]
-        for other in known if owner is None else [Account(slug)]:
-            theirs, key = self.provider.called_by(other.tenant), parts.vault.key(other, fresh=True)
-            if Comparison(self.console, theirs, new, key).are_of_one_account():
+        slug, owner, every = self.provider.slug, self.provider.owner, self.console.parts.directory.every_account()
+        tenants = [one for one in every if one.provider == slug and one.tenant is not None]
+        for other in tenants if owner is None else [Account(slug)]:
+            theirs = self.provider.called_by(other.tenant)
+            if Comparison(self.console, theirs, new, self._key_of(other)).are_of_one_account():
                 whose, mine = (f"{other.tenant}'s", "yours") if owner is None else ("your own", f"{owner}'s")
                 raise Failure(f"This key opens {whose} account at {slug}, not one of {mine}.")
 

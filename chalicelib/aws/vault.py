@@ -32,11 +32,13 @@ _NOTE_TIME = SECOND
 # A container notes a rejected version, and tries all the other ones, once in this time: panels lock out who guesses.
 REJECTED_FOR = 10 * SECOND
 CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
-NO_SUCH = "ResourceNotFoundException"
+NO_SUCH, MARKED_FOR_DELETION = "ResourceNotFoundException", "InvalidRequestException"
+GONE = frozenset({NO_SUCH, MARKED_FOR_DELETION})
+"""What Secrets Manager says of a secret that is not there, or is being deleted."""
 
 
 class NoKey(Unavailable):
-    """There is no version with this label."""
+    """There is no such version, its secret is being deleted, or what it holds was not stored for this account."""
 
 
 class SecretsVault:
@@ -145,7 +147,7 @@ class SecretsVault:
             reply = self._client.get_secret_value(SecretId=self._settings.provider_secret(account), **which)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            raise (NoKey if code == NO_SUCH else Unavailable)(f"no provider key: {code}") from None
+            raise (NoKey if code in GONE else Unavailable)(f"no provider key: {code}") from None
         except BotoCoreError as error:
             raise Unavailable(f"no provider key: {type(error).__name__}") from None
         return ProviderKey(self._opened(account, reply["SecretString"]), reply["VersionId"])
@@ -165,7 +167,7 @@ class SecretsVault:
         expected = self._context(account)
         if not isinstance(envelope, dict) or {name: envelope.get(name) for name in expected} != expected:
             logger.error("misplaced secret", extra={"facts": _facts(account)})
-            raise Unavailable("the secret was not stored for this account")
+            raise NoKey("the secret was not stored for this account")
         return str(envelope["key"])
 
     # -- the operator's side ---------------------------------------------------------------------------------------
@@ -174,7 +176,8 @@ class SecretsVault:
         """Return one version of an account's key.
 
         Raises:
-            NoKey: it is not there, or not any more: Secrets Manager deletes versions without a label.
+            NoKey: it is not there, or not any more (Secrets Manager deletes versions without a label), or is no key of
+                this account.
             Unavailable: Secrets Manager does not answer.
         """
         return self._get(account, VersionId=version)

@@ -3,6 +3,7 @@
 import threading
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from botocore.exceptions import ClientError
@@ -86,12 +87,30 @@ def test_a_panel_that_does_not_answer_proves_nothing(
 FAULTS = ["429", "500", "html", "truncated", "garbage_json", "echo_key", "redirect", "unknown_error", "deep_json"]
 
 
+def asked(sandbox: Sandbox, slug: str) -> list[tuple[str, str | None]]:
+    """Return the keys that a panel was asked with, each with the fault that it met."""
+    entries = [one for one in sandbox.panels[slug].journal.entries if one.action == "balance"]
+    return [(parse_qs(one.body)["key"][0], one.fault) for one in entries]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_reply_that_is_no_balance_proves_nothing_and_tells_no_key(
     shell: Shell, sandbox: Sandbox, second_key: str, stage: Console, fault: str
 ) -> None:
     sandbox.panels["smosale"].faults.append(ActiveFault(fault=fault, action="balance", count=1))
-    assert "the old one stays" in shell.failure(*ROTATE, stdin=second_key)
+    assert "the old one stays" in shell.failure(*ROTATE, "--other-account", stdin=second_key)
+    assert asked(sandbox, "smosale")[-1] == (second_key, fault)
+    assert current(stage, Account("smosale")) == panel_key("smosale")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_old_key_that_cannot_be_asked_is_told_from_the_new_one(
+    shell: Shell, sandbox: Sandbox, second_key: str, stage: Console, fault: str
+) -> None:
+    sandbox.panels["smosale"].faults.append(ActiveFault(fault=fault, action="balance", count=1))
+    error = shell.failure(*ROTATE, stdin=second_key)
+    assert error.startswith("smosale takes the new key, but the key in use cannot be asked (smosale ")
+    assert asked(sandbox, "smosale")[-2:] == [(panel_key("smosale"), fault), (second_key, None)]
     assert current(stage, Account("smosale")) == panel_key("smosale")
 
 
@@ -439,6 +458,31 @@ def test_a_typing_mistake_does_not_open_the_operators_account_to_a_tenant(
     error = shell.failure(*ROTATE, "--tenant", acme, stdin=panel_key(smosale))
     assert error == "This key opens your own account at smosale, not one of acme's. The new key was dropped."
     assert stage.registry.tenant(acme).own_keys == frozenset()
+
+
+@pytest.mark.usefixtures("other_account")
+def test_an_own_key_that_went_with_its_provider_can_be_given_again(
+    shell: Shell, sandbox: Sandbox, smosale: str, acme: str, stage: Console
+) -> None:
+    shell.ok(*ROTATE, "--tenant", acme, stdin=OTHER)
+    url = stage.registry.provider(smosale).url
+    shell.ok("providers", "remove", smosale, "--yes")
+    added = shell(*("providers", "add", smosale, "--dialect", "perfectpanel", "--url", url), stdin=panel_key(smosale))
+    assert f"acme orders at {smosale} with a key of its own" in added.err
+    assert shell.ok(*ROTATE, "--tenant", acme, stdin=OTHER)["step"] == "done"
+    assert current(stage, Account(smosale, acme)) == OTHER
+    shell.ok("wallet", "credit", acme, "100", "--reference", "start")
+    buy(stage, shell.ok("clients", "create", acme)["key"])
+    assert [one.customer for one in sandbox.panels[smosale].orders.values()] == ["somebody"]
+
+
+@pytest.mark.usefixtures("other_account")
+def test_the_operators_key_is_changed_whatever_became_of_a_tenants(
+    shell: Shell, smosale: str, acme: str, stage: Console, second_key: str
+) -> None:
+    shell.ok(*ROTATE, "--tenant", acme, stdin=OTHER)
+    stage.parts.vault.forget(Account(smosale, acme))
+    assert shell.ok(*ROTATE, stdin=second_key)["step"] == "done"
 
 
 @pytest.mark.usefixtures("smosale")

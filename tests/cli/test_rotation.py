@@ -76,9 +76,9 @@ class Operator:
         console.__dict__.update(aws=self.aws, parts=self.parts(life or Life()))
         return Rotating(console, self.world.registry.provider("smosale").called_by(self.account.tenant), WATCH)
 
-    def rotate(self, key: str, life: Life | None = None) -> None:
+    def rotate(self, key: str, life: Life | None = None, *, other_account: bool = False) -> Rotation:
         work = self.work(life)
-        work.finish(work.begin(key, token=None, other_account=False), key)
+        return work.finish(work.begin(key, token=None, other_account=other_account), key)
 
     def roll_back(self, life: Life | None = None) -> None:
         self.work(life).roll_back()
@@ -204,6 +204,46 @@ def test_a_rollback_that_dies_at_any_call_is_finished_by_the_next_run(world: Wor
         if life.last >= len(life.calls):
             break
     assert died > 10, "it hardly ever died: this showed nothing"
+
+
+@pytest.mark.parametrize("other_account", [False, True])
+def test_a_secret_that_somebody_wrote_by_hand_is_replaced(
+    world: World, operator: Operator, *, other_account: bool
+) -> None:
+    """It opens nothing: whatever key it holds, it is another one, and as good as rejected."""
+    new = "pk-the-new-one-1"
+    world.panel.keys |= {new}
+    world.secrets.put_secret_value(SecretId=world.parts.settings.provider_secret(SMOSALE), SecretString=PROVIDER_KEY)
+    rotation = operator.rotate(new, other_account=other_account)
+    assert current(world) == new
+    assert rotation.events[1]["proof"].get("old_key") == (None if other_account else "unreadable")
+    check(world)
+    check_record(world)
+
+
+NO_WORD = [
+    Reply(401, {}, b'{"error":"Unauthorized"}'),
+    Reply(403, {}, b"<html>Forbidden</html>"),
+    Reply(200, {}, b'{"error":"Invalid API key or account suspended"}'),
+]
+
+
+@pytest.mark.parametrize("word", NO_WORD)
+def test_a_dead_key_is_left_in_whatever_words_the_panel_rejects_it(
+    world: World, operator: Operator, word: Reply
+) -> None:
+    new = "pk-the-new-one-1"
+    world.panel.keys = {PROVIDER_KEY, new}
+    world.panel.behaviours["balance"] = lambda panel, fields: (
+        word if fields["key"] == PROVIDER_KEY else tells_a_balance(panel, fields)
+    )
+    with pytest.raises(Failure, match=r"takes the new key.*the key in use cannot be asked.*--other-account"):
+        operator.rotate(new)
+    world.add()
+    proof = operator.rotate(new).events[1]["proof"]
+    assert current(world) == new
+    assert (proof["old_key"], proof["same_balance"], proof["same_order"]) == ("unknown", False, 23501)
+    check_record(world)
 
 
 @dataclass
