@@ -80,7 +80,7 @@ class Directory(Providers, Protocol):
         """
 
     def origin_listed(self, origin: str) -> bool:
-        """Say whether an active tenant lists this web origin."""
+        """Say whether an active tenant lists this web origin; the answer may be up to 30 s old."""
 
 
 class Guesses(Protocol):

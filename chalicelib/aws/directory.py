@@ -13,8 +13,8 @@ from chalicelib.keys import ClientKey
 from chalicelib.model import Account, Funding, Ids, Provider, Scope, Tenant, Token
 from chalicelib.ports import Admission, Admitted, Stranger, Suspended, Throttled
 
-# How long a container uses the providers' configuration before it looks again, in µs. A disabled provider is used
-# no longer than this.
+# How long a container uses the providers' configuration before it looks again, in µs, and what it was told of who lists
+# a web origin. A disabled provider is used no longer than this.
 CONFIGURATION_AGE = 30_000_000
 # The attribute of a tenant's item that names the clients which have asked for browser tokens and still have a key.
 ISSUERS = "issuers"
@@ -22,7 +22,7 @@ ISSUERS = "issuers"
 _LONGEST_ORIGIN = 300
 # Neighbours may turn the limiter's window between two looks; four turns in one request do not happen.
 _TRIES = 4
-# Containers remember this many tenants' limiters, only to guess which update applies.
+# Containers remember this many tenants' limiters, only to guess which update applies, and this many origins.
 _REMEMBERED = 1_000
 
 
@@ -33,6 +33,7 @@ class DynamoDirectory:
         """Use ``table``; what is remembered here only saves round trips and decides nothing."""
         self._table = table
         self._full_at: dict[str, int] = {}
+        self._origins: dict[str, tuple[bool, int]] = {}
         self._providers: Mapping[str, Provider] = {}
         self._providers_read = -CONFIGURATION_AGE
 
@@ -73,9 +74,20 @@ class DynamoDirectory:
         return sorted(accounts, key=lambda account: (account.tenant is not None, account.provider))
 
     def origin_listed(self, origin: str) -> bool:
-        """Say whether an active tenant lists this web origin."""
+        """Say whether an active tenant lists this web origin; the answer may be up to 30 s old."""
         if len(origin) > _LONGEST_ORIGIN or not origin.isascii():
             return False
+        now = self._table.clock.now()
+        listed, at = self._origins.get(origin, (False, now - CONFIGURATION_AGE))
+        if 0 <= now - at < CONFIGURATION_AGE:
+            return listed
+        listed = self._lists(origin)
+        if len(self._origins) >= _REMEMBERED:
+            self._origins.clear()
+        self._origins[origin] = listed, now
+        return listed
+
+    def _lists(self, origin: str) -> bool:
         for item in self._table.query(f"ORIGIN#{origin}"):
             owner = self._table.get(f"T#{item['sk']}", "TENANT")
             if owner and owner["active"] and origin in owner.get("origins", ()):

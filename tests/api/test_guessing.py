@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
+from chalicelib.api.cors import preflight
+from chalicelib.aws.directory import CONFIGURATION_AGE
 from chalicelib.aws.guesses import BURST, INTERVAL
 from chalicelib.clock import HOUR, MINUTE, SECOND
 from chalicelib.keys import ClientKey, new_client_key, parse_client_key
-from tests.api.http import Answered, container, v2, v3
+from chalicelib.model import Tenant
+from tests.api.http import Answered, container, incoming, v2, v3
 from tests.conftest import ROOT
 from tests.world import World
 
@@ -94,15 +97,60 @@ def test_why_a_key_is_not_good_makes_no_difference(
     assert told[3] != []
 
 
+def _junk(world: World) -> list[str]:
+    broken = world.key[:-1] + ("A" if world.key[-1] != "A" else "B")
+    return ["", "x", broken, world.key[:-1], world.key + "0", world.key.replace("live", "dead"), "é" * 80]
+
+
 @pytest.mark.parametrize("face", [v2, v3])
 def test_junk_costs_no_call_of_the_store(world: World, face: Callable[..., Answered]) -> None:
-    broken = world.key[:-1] + ("A" if world.key[-1] != "A" else "B")
-    for junk in ("", "x", broken, world.key[:-1], world.key + "0", world.key.replace("live", "dead"), "é" * 80):
+    for junk in _junk(world):
         asker, recorded = container(world)
         answer = ask(asker, junk, face=face)
         assert answer.json["error"] == "Invalid API key"
         assert answer.status == (401 if face is v3 else 200)
         assert recorded.calls == []
+
+
+@pytest.mark.parametrize("page", ["https://shop.example", "https://nobodys.example"])
+def test_junk_from_a_page_costs_one_look_at_who_lists_the_page(world: World, page: str) -> None:
+    world.add_tenant(Tenant(id="shop", origins=frozenset({"https://shop.example"})))
+    asker, recorded = container(world)
+
+    def answers() -> list[Answered]:
+        bearers = [{"origin": page, "authorization": f"Bearer {key}"} for key in _junk(world)]
+        asked = incoming(asker, method="OPTIONS", headers={"origin": page})
+        return [
+            *(v3(asker, {"action": "balance"}, headers=headers) for headers in bearers),
+            *(v3(asker, body=body, headers={"origin": page}) for body in (b"{", b"[]")),
+            Answered.of(preflight(asked, asker.parts.gateway)),
+        ]
+
+    granted = {"Access-Control-Allow-Origin" in answer.headers for answer in answers()}
+    assert granted == {page == "https://shop.example"}
+    assert [name for name, _ in recorded.calls] == (["query", "get_item"] if True in granted else ["query"])
+    answers()
+    assert len(recorded.calls) <= 2
+    world.time.at += CONFIGURATION_AGE
+    answers()
+    assert 2 <= len(recorded.calls) <= 4
+
+
+def test_who_lists_a_page_is_known_half_a_minute_later_at_the_latest(world: World) -> None:
+    origin = "https://shop.example"
+    world.add_tenant(Tenant(id="shop", origins=frozenset({origin})))
+    for active in (True, False, True):
+        world.registry.set_active("shop", active=active)
+        world.time.at += CONFIGURATION_AGE
+        assert world.parts.directory.origin_listed(origin) is active
+
+
+def test_a_container_remembers_only_so_many_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalicelib.aws.directory._REMEMBERED", 2)
+    asker, recorded = container(world)
+    for number in (0, 1, 2, 2, 0):
+        asker.parts.directory.origin_listed(f"https://{number}.example")
+    assert len(recorded.calls) == 4
 
 
 def test_an_address_may_be_wrong_with_so_many_keys_and_then_now_and_then(world: World) -> None:
