@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import partial
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
@@ -30,6 +31,8 @@ RETRY_AFTER: Mapping[Reason, int] = MappingProxyType(
         Reason.UNAVAILABLE: 60,
     }
 )
+# What a panel says with these may be about the key, though no table knows its words.
+_ABOUT_WHO_ASKS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 # Giving a lease back takes at most one try of the store (`wiring`).
 _RELEASE_TIME = 2 * SECOND
 # Whole seconds until a caller for whom no slot was free may ask again.
@@ -90,11 +93,13 @@ class Caller:
         """Yield the keys to ask once more with, after an answer by which the panel did nothing.
 
         A rejected key may have been rotated. A throttled call came too close to another one, though each had its slot:
-        the ways to a panel are not equally long. It gets a new slot.
+        the ways to a panel are not equally long. It gets a new slot. Who asks for the next key says that the panel
+        rejected the last.
         """
-        if isinstance(answer, Refused) and answer.reason is Reason.THROTTLED and provider.interval:
+        is_throttled = isinstance(answer, Refused) and answer.reason is Reason.THROTTLED and provider.interval
+        if is_throttled:
             yield key
-        elif _rejects_key(answer):
+        if is_throttled or _rejects_key(answer):
             yield from self.vault.instead(provider.account, key, until=deadline)
 
     def _try(
@@ -117,7 +122,12 @@ class Caller:
             # Late, the answer matters more: the lease ends by itself.
             if provider.concurrency is not None and self.clock.now() + _RELEASE_TIME <= window.deadline:
                 self.pace.release(provider, holder=holder)
-        return _decoded(dialect, call, reply)
+        try:
+            return _decoded(dialect, call, reply)
+        except UnreadableReply:
+            if reply.status in _ABOUT_WHO_ASKS:
+                self.vault.doubt(provider.account, key)
+            raise
 
     def _await_slot(self, provider: Provider, holder: str, latest: int) -> None:
         if not provider.interval and provider.concurrency is None:

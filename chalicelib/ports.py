@@ -403,6 +403,9 @@ class Vault(Protocol):
     def version_at_hand(self, account: Account) -> str:
         """Return the version of the key that the next call will most likely use, without asking anybody; or nothing."""
 
+    def doubt(self, account: Account, key: ProviderKey) -> None:
+        """Have the next call read the key anew, if it would use this one: its panel refused it, or something else."""
+
     def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
         """Yield what to try in the place of a rejected key, in order; asking for the next one rejects the last.
 

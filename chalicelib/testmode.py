@@ -181,6 +181,9 @@ class BuiltInVault:
         del account
         return _KEY_VERSION
 
+    def doubt(self, account: Account, key: ProviderKey) -> None:
+        """Do nothing: there is no other."""
+
     def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
         """Yield no other one."""
         del account, rejected, until

@@ -51,6 +51,9 @@ class Candidate:
         del account
         return self.candidate.version
 
+    def doubt(self, account: Account, key: ProviderKey) -> None:
+        """Do nothing: there is no other."""
+
     def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
         """Offer no other."""
         del account, rejected, until

@@ -220,18 +220,6 @@ class Rotations:
             self.advance(rotation, end, **facts)
         self._table.write(change(account, self._table.clock.now() + _KNOWN_AFTER))
 
-    def note(self, rotation: Rotation, **facts: Any) -> None:  # noqa: ANN401 - what an event tells
-        """Add to a rotation what happened without taking it further."""
-        self._table.write(
-            Write(
-                _pk(rotation.account),
-                f"VERSION#{rotation.version}",
-                update="SET events = list_append(events, :event)",
-                condition="attribute_exists(pk)",
-                values={":event": [self._event(rotation.step, facts)]},
-            )
-        )
-
     def _event(self, step: Step, facts: Mapping[str, Any]) -> Item:
         return {"at": self._table.clock.now(), "step": step, **facts}
 

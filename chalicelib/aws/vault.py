@@ -29,8 +29,11 @@ _MIN_AGE = 40_000_000
 _READ_TIME = 5_500_000
 # What noting a rejection may take; the call that met it is waiting.
 _NOTE_TIME = SECOND
-# A container notes a rejected version, and tries all the other ones, once in this time: panels lock out who guesses.
+# A container notes a rejected version, tries all the other ones, and doubts one, once in this time: panels lock out who
+# guesses.
 REJECTED_FOR = 10 * SECOND
+# A key that is older than it should be is not asked for again so soon: who waits for it is a request.
+_STALE_FOR = 10 * SECOND
 CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
 NO_SUCH, MARKED_FOR_DELETION = "ResourceNotFoundException", "InvalidRequestException"
 GONE = frozenset({NO_SUCH, MARKED_FOR_DELETION})
@@ -53,6 +56,7 @@ class SecretsVault:
         self._cache: dict[Account, tuple[ProviderKey, int]] = {}
         self._noted: dict[tuple[Account, str], int] = {}
         self._exhausted: dict[Account, int] = {}
+        self._doubted: dict[Account, int] = {}
 
     def key(self, account: Account, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
         """Return an account's current key; ``fresh`` passes by the cache.
@@ -63,14 +67,16 @@ class SecretsVault:
         """
         cached, best_before = self._cache.get(account, (None, 0))
         now = self._clock.now()
-        if cached is not None and not fresh and best_before - MAX_AGE <= now < best_before:
-            return cached
-        try:
+        if cached is None or fresh:
             key = self._read(account, CURRENT, until)
-        except Unavailable:
-            if cached is None or fresh:
-                raise
-            return cached  # older than it should be, and better than none
+        elif best_before - MAX_AGE <= now < best_before or not self._has_time(until):
+            return cached
+        else:
+            try:
+                key = self._read(account, CURRENT, until)
+            except Unavailable:  # older than it should be, and better than none
+                self._cache[account] = (cached, self._clock.now() + _STALE_FOR)
+                return cached
         self._remember(account, key)
         return key
 
@@ -78,6 +84,14 @@ class SecretsVault:
         """Return the version of the cached key, or nothing if none is cached."""
         cached, _ = self._cache.get(account, (None, 0))
         return "" if cached is None else cached.version
+
+    def doubt(self, account: Account, key: ProviderKey) -> None:
+        """Have the next call read the key anew, if it would use this one: its panel refused it, or something else."""
+        cached, _ = self._cache.get(account, (None, 0))
+        now = self._clock.now()
+        if cached is not None and cached.version == key.version and not _is_recent(self._doubted.get(account), now):
+            self._doubted[account] = now
+            self._cache[account] = (cached, now)
 
     def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
         """Yield what to try in the place of a key that the panel rejected, until ``until`` (epoch µs), in this order.
@@ -100,7 +114,7 @@ class SecretsVault:
         if current.version != rejected:
             yield current
         now, tried = self._clock.now(), {rejected, current.version}
-        if 0 <= now - self._exhausted.get(account, -REJECTED_FOR) < REJECTED_FOR:
+        if _is_recent(self._exhausted.get(account), now):
             return
         for label in (PENDING, PREVIOUS):
             key = self._read_if_any(account, label, until)
@@ -122,7 +136,7 @@ class SecretsVault:
     def _note(self, account: Account, version: str, until: int) -> None:
         """Note a rejection where a rotation that runs sees it."""
         now = self._clock.now()
-        if 0 <= now - self._noted.get((account, version), -REJECTED_FOR) < REJECTED_FOR:
+        if _is_recent(self._noted.get((account, version)), now):
             return
         self._noted[account, version] = now
         logger.warning("provider key rejected", extra={"facts": {**_facts(account), "version": version}})
@@ -138,9 +152,12 @@ class SecretsVault:
             return None
 
     def _read(self, account: Account, label: str, until: int | None) -> ProviderKey:
-        if until is not None and self._clock.now() + _READ_TIME > until:
+        if not self._has_time(until):
             raise Unavailable("no time to read the provider key")
         return self._get(account, VersionStage=label)
+
+    def _has_time(self, until: int | None) -> bool:
+        return until is None or self._clock.now() + _READ_TIME <= until
 
     def _get(self, account: Account, **which: str) -> ProviderKey:
         try:
@@ -239,6 +256,10 @@ class SecretsVault:
     def forget(self, account: Account) -> None:
         """Schedule the secret's deletion with Secrets Manager's recovery window of 30 days."""
         self._client.delete_secret(SecretId=self._settings.provider_secret(account), RecoveryWindowInDays=30)
+
+
+def _is_recent(at: int | None, now: int) -> bool:
+    return at is not None and 0 <= now - at < REJECTED_FOR
 
 
 def _facts(account: Account) -> dict[str, str | None]:

@@ -1,22 +1,39 @@
 """The provider keys: read in time or not at all, and an old one is better than none."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from chalicelib.aws.vault import SecretsVault
 from chalicelib.clock import HOUR, SECOND
 from chalicelib.errors import Unavailable
+from chalicelib.keys import ProviderKey
 from chalicelib.model import Account
 from chalicelib.panels.dialect import Reply
 from tests.world import PROVIDER_KEY, World
 
 
+@dataclass
 class Down:
     """Secrets Manager, out of reach."""
 
+    asked: int = 0
+
     def get_secret_value(self, **_request: Any) -> Any:
+        self.asked += 1
         raise EndpointConnectionError(endpoint_url="http://secrets")
+
+
+def cut_off(world: World) -> tuple[SecretsVault, Down]:
+    """Return the vault of a container that was warm when Secrets Manager went down, an hour ago."""
+    warm, secrets = world.twin(), Down()
+    warm.vault.key(Account("smosale"))
+    down = world.twin(secrets=secrets)
+    down.vault._cache.update(warm.vault._cache)  # noqa: SLF001 - the container was warm when it went down
+    world.time.at += HOUR
+    return down.vault, secrets
 
 
 def test_no_key_is_read_that_would_come_too_late(world: World) -> None:
@@ -30,14 +47,55 @@ def test_no_key_is_read_that_would_come_too_late(world: World) -> None:
 
 
 def test_an_old_key_is_used_while_there_is_no_newer_one_to_be_had(world: World) -> None:
-    parts = world.twin()
-    assert parts.vault.key(Account("smosale")).value == PROVIDER_KEY
-    down = world.twin(secrets=Down())
-    down.vault._cache.update(parts.vault._cache)  # noqa: SLF001 - the container was warm when it went down
-    world.time.at += HOUR
-    assert down.vault.key(Account("smosale")).value == PROVIDER_KEY
+    vault, _ = cut_off(world)
+    assert vault.key(Account("smosale")).value == PROVIDER_KEY
     with pytest.raises(Unavailable):
-        down.vault.key(Account("smosale"), fresh=True)
+        vault.key(Account("smosale"), fresh=True)
+
+
+def test_who_has_an_old_key_does_not_wait_for_a_newer_one_at_every_call(world: World) -> None:
+    """A read of a Secrets Manager that is down may take seconds."""
+    vault, secrets = cut_off(world)
+    for _ in range(5):
+        vault.key(Account("smosale"))
+        world.time.at += SECOND
+    assert secrets.asked == 1
+    world.time.at += 10 * SECOND
+    vault.key(Account("smosale"))
+    assert secrets.asked == 2
+
+
+def test_an_old_key_that_there_was_no_time_to_replace_is_replaced_by_the_next_call(world: World) -> None:
+    vault, secrets = cut_off(world)
+    vault.key(Account("smosale"), until=world.time.at + SECOND)
+    assert secrets.asked == 0
+    vault.key(Account("smosale"))
+    assert secrets.asked == 1
+
+
+@dataclass
+class Counted:
+    """Secrets Manager, and how often a key was read."""
+
+    secrets: Any
+    read: int = 0
+
+    def get_secret_value(self, **request: Any) -> Any:
+        self.read += 1
+        return self.secrets.get_secret_value(**request)
+
+
+def test_a_key_that_is_in_doubt_is_read_anew_once_in_ten_seconds(world: World) -> None:
+    secrets, account = Counted(world.secrets), Account("smosale")
+    vault = world.twin(secrets=secrets).vault
+    key = vault.key(account)
+    vault.doubt(account, ProviderKey("pk-that-it-had-before", "9" * 32))
+    assert (vault.key(account), secrets.read) == (key, 1)
+    for seconds, read in ((0, 2), (9, 2), (10, 3)):
+        vault.doubt(account, key)
+        world.time.at += seconds * SECOND
+        vault.doubt(account, key)
+        assert (vault.key(account), secrets.read) == (key, read)
 
 
 def test_a_key_that_is_rejected_late_is_not_read_anew(world: World) -> None:

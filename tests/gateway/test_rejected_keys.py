@@ -10,8 +10,9 @@ from chalicelib.aws.vault import CURRENT, PENDING, PREVIOUS, REJECTED_FOR
 from chalicelib.clock import MINUTE, SECOND
 from chalicelib.errors import Code, Refusal, Unavailable
 from chalicelib.keys import ProviderKey
-from chalicelib.model import Account
-from tests.world import PROVIDER_KEY, World
+from chalicelib.model import Account, OrderState, Provider
+from chalicelib.panels.dialect import Reply
+from tests.world import PROVIDER_KEY, PretendPanel, World, buys
 
 SMOSALE = Account("smosale")
 FIRST, SECOND_KEY, THIRD, FOURTH = ("0" * 32, "1" * 32, "2" * 32, "3" * 32)
@@ -208,6 +209,52 @@ def test_when_every_key_is_rejected_nothing_is_bought_and_the_caller_may_come_ag
     versions.panel.keys = {value(SECOND_KEY)}
     assert not versions.add(idempotency_key="k").replayed
     assert len(versions.panel.purchases) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "pending"),
+    [
+        (401, b'{"error":"Unauthorized"}', [True, False, False]),
+        (403, b"<html>Forbidden</html>", [True, False, False]),
+        (500, b"<html>Oops</html>", [True, True, True]),
+    ],
+)
+def test_a_refusal_that_may_be_about_the_key_leaves_one_order_in_doubt(
+    world: World, status: int, body: bytes, pending: list[bool]
+) -> None:
+    """The key was rotated, and its panel does not say that it rejects the old one in words that a table knows."""
+    world.add()
+    store(world, SECOND_KEY, *DONE)
+    promote(world, SECOND_KEY)
+    world.panel.keys |= {value(SECOND_KEY)}
+
+    def add(panel: PretendPanel, fields: dict[str, str]) -> Reply:
+        return Reply(status, {}, body) if fields["key"] == PROVIDER_KEY else buys(panel, fields)
+
+    world.panel.behaviours["add"] = add
+    assert [world.add().pending for _ in pending] == pending
+
+
+def test_a_throttled_call_whose_next_try_is_rejected_goes_out_with_another_key(world: World) -> None:
+    mystic = Provider(
+        slug="mystic", number=0, dialect="mysticsmm", url="https://mystic.test/", interval=SECOND, burst=1
+    )
+    world.add_provider(mystic)
+    world.add(service=1002)
+    vault = world.parts.vault
+    vault.promote(mystic.account, vault.store_pending(mystic.account, value(SECOND_KEY), token=SECOND_KEY).version)
+    world.panel.keys |= {value(SECOND_KEY)}
+    said = iter([Reply(429, {}, b'{"error":"Too many requests"}'), Reply(200, {}, b'{"error":"Invalid API key"}')])
+
+    def add(panel: PretendPanel, fields: dict[str, str]) -> Reply:
+        return next(said) if fields["key"] == PROVIDER_KEY else buys(panel, fields)
+
+    world.panel.behaviours["add"] = add
+    asked = len(world.panel.requests)
+    order = order_of(world, world.add(service=1002).order)
+    assert [fields["key"] for fields in world.panel.requests[asked:]] == [PROVIDER_KEY, PROVIDER_KEY, value(SECOND_KEY)]
+    assert (order.state, order.attempts, order.attempt.key_version) == (OrderState.PLACED, 3, SECOND_KEY)
+    assert len(world.panel.purchases) == 2
 
 
 # -- a secret that was moved -------------------------------------------------------------------------------------------
