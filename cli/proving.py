@@ -15,8 +15,8 @@ from chalicelib.wiring import Parts
 from cli.console import Console, Failure
 from cli.options import cell, plain
 
-SLOT_TIME = 10 * SECOND
-"""How long a command waits for the provider's pace, in µs."""
+SLOT_TIME = 25 * SECOND
+"""How long a command waits for the provider's pace, in µs: orders may be ahead of it by up to 19 s."""
 REPLY_TIME = 15 * SECOND
 LOOKS = 3
 """So often balances are compared before they are said to be of two accounts: a refund may come between two of them."""

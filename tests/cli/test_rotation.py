@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from chalicelib.aws.pace import DynamoPace
 from chalicelib.aws.rotations import ENDS, STEPS, Moved, Rotation, Rotations, Step
 from chalicelib.aws.vault import CURRENT, PREVIOUS
 from chalicelib.clock import SECOND
 from chalicelib.errors import Refusal
 from chalicelib.model import Account, Tenant
 from chalicelib.panels.dialect import Reply
+from chalicelib.purchase import ANSWER_TIME
 from chalicelib.wiring import Parts, assemble
 from cli.console import Aws, Console, Failure
 from cli.rotation import REJECTED, Rotating
@@ -481,3 +483,15 @@ def test_where_no_key_before_works_either_the_new_one_stays_and_that_is_told(wor
         operator.rotate(new)
     assert current(world) == new
     check_record(world)
+
+
+def test_orders_that_are_ahead_at_a_busy_provider_fail_no_rotation(world: World, operator: Operator) -> None:
+    """They wait up to 19 s for their slots."""
+    new = "pk-the-new-one-1"
+    provider = world.registry.change_provider("smosale", lambda stored: replace(stored, interval=SECOND))
+    world.panel.keys |= {new}
+    pace, latest = DynamoPace(world.parts.table), world.time.at + 25 * SECOND - ANSWER_TIME
+    while pace.reserve(provider, holder="an order", latest=latest) is not None:
+        pass
+    operator.rotate(new)
+    assert current(world) == new
