@@ -16,6 +16,7 @@ from chalice.app import Request
 from chalicelib.api.answers import serve
 from chalicelib.api.reading import Incoming
 from chalicelib.api.v3 import V3
+from chalicelib.aws.clients import Clients
 from chalicelib.aws.registry import Registry
 from chalicelib.clock import Clock
 from chalicelib.model import Tenant
@@ -178,6 +179,6 @@ def _prepare(aws: Aws) -> Stage:
     registry = Registry(parts.table)
     registry.create_tenant(Tenant(id="benchmark", interval=1000, burst=1_000_000))
     parts.wallet.credit("benchmark", CREDIT, reference="benchmark")
-    key = registry.create_client("benchmark").key
+    key = Clients(parts.table).create("benchmark").key
     service = next(listed for listed in parts.catalog.listings([PANEL])[PANEL].services if listed.type == "Default")
     return Stage(aws, key, registry.provider(PANEL).global_id(service.id), service.min)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from chalicelib.aws.registry import Client, IssuedKey
+from chalicelib.aws.clients import Client, IssuedKey
 from chalicelib.clock import SECOND
 from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
@@ -45,7 +45,7 @@ def create(  # noqa: PLR0913 - a client is made of these
     if test and providers:
         raise click.UsageError("A test key knows the test provider only: leave out --providers.")
     _check_scope(console, tenant, providers)
-    issued = console.registry.create_client(
+    issued = console.clients.create(
         tenant,
         name=name,
         actions=actions or None,
@@ -76,7 +76,7 @@ def _emit_key(console: Console, issued: IssuedKey, advice: str) -> None:
 @pass_console
 def list_all(console: Console, tenant: str) -> None:
     """List a tenant's clients; keys are shown by their ids only."""
-    found = console.registry.clients(tenant)
+    found = console.clients.of(tenant)
     rows: list[tuple[object, ...]] = [
         tuple(WITHOUT[name] if not value and name in WITHOUT else value for name, value in document(client).items())
         for client in found
@@ -96,7 +96,7 @@ def list_all(console: Console, tenant: str) -> None:
 @pass_console
 def rotate(console: Console, client: str, overlap: int) -> None:
     """Give a client a new key, and print it; the old one works on for a while."""
-    issued = console.registry.rotate_client(client, overlap=overlap * SECOND)
+    issued = console.clients.rotate(client, overlap=overlap * SECOND)
     advice = f"The old key stops working in {duration_text(overlap)}." if overlap else "The old key works no more."
     _emit_key(console, issued, advice)
 
@@ -106,7 +106,7 @@ def rotate(console: Console, client: str, overlap: int) -> None:
 @pass_console
 def revoke(console: Console, client: str) -> None:
     """End all keys of a client; its next request is refused."""
-    console.registry.revoke_client(client)
+    console.clients.revoke(client)
     console.emit({"client": client, "revoked": True}, f"All keys of {cell(client)} have ended.")
 
 

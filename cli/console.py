@@ -43,6 +43,7 @@ from cli.acts import TYPED, Act, Trace, watched
 from cli.journal import Anchor, Journal
 
 if TYPE_CHECKING:
+    from chalicelib.aws.clients import Clients
     from chalicelib.aws.registry import Registry
     from chalicelib.wiring import Parts
 
@@ -122,10 +123,17 @@ class Console:
 
     @functools.cached_property
     def registry(self) -> "Registry":
-        """The providers, tenants and clients of the chosen stage."""
+        """The providers and tenants of the chosen stage."""
         from chalicelib.aws.registry import Registry  # noqa: PLC0415 - likewise
 
         return Registry(self.parts.table)
+
+    @functools.cached_property
+    def clients(self) -> "Clients":
+        """The clients of the chosen stage's tenants."""
+        from chalicelib.aws.clients import Clients  # noqa: PLC0415 - likewise
+
+        return Clients(self.parts.table)
 
     @functools.cached_property
     def journal(self) -> Journal:

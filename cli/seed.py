@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+from chalicelib.aws.clients import Clients
 from chalicelib.aws.registry import Missing, Registry
 from chalicelib.errors import Unavailable
 from chalicelib.jobs import sync_catalog
@@ -110,10 +111,11 @@ def _demo_key(registry: Registry, parts: Parts, previous_key: str | None) -> str
     parts.wallet.credit(DEMO, DEMO_CREDIT, reference=DEMO)
     if previous_key and _works(parts, previous_key):
         return previous_key
-    lost = [client for client in registry.clients(DEMO) if client.name == DEMO and not client.revoked]
+    clients = Clients(parts.table)
+    lost = [client for client in clients.of(DEMO) if client.name == DEMO and not client.revoked]
     for client in lost:  # nobody has their keys any more, and a tenant has room for 20
-        registry.revoke_client(client.id)
-    return registry.create_client(DEMO, name=DEMO).key
+        clients.revoke(client.id)
+    return clients.create(DEMO, name=DEMO).key
 
 
 def _works(parts: Parts, text: str) -> bool:

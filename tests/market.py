@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chalicelib import jobs
+from chalicelib.aws.clients import Clients
 from chalicelib.aws.registry import Registry
 from chalicelib.clock import SECOND
 from chalicelib.errors import NeverSent
@@ -69,6 +70,7 @@ class Market:
     parts: Parts
     secrets: Any
     registry: Registry
+    clients: Clients
     network: Panels
     time: MovableClock
     key: str = ""
@@ -79,7 +81,7 @@ class Market:
         time = MovableClock()
         network = Panels(time)
         parts = assemble(Settings(stage), dynamodb, secrets, network, time.clock)
-        market = cls(parts, secrets, Registry(parts.table), network, time)
+        market = cls(parts, secrets, Registry(parts.table), Clients(parts.table), network, time)
         for seeded in PANELS if not slugs else [one for one in PANELS if one.slug in slugs]:
             market._add_provider(seeded.slug, seeded.dialect)
         market.key = market.add_tenant(Tenant(id="acme", interval=1, burst=1000))
@@ -106,7 +108,7 @@ class Market:
         self.registry.create_tenant(tenant)
         if credit:
             self.parts.wallet.credit(tenant.id, credit, reference="start")
-        return self.registry.create_client(tenant.id).key
+        return self.clients.create(tenant.id).key
 
     def give_own_key(self, slug: str, tenant: str = "acme", *, balance: int = 1_000_000) -> str:
         """Open an account of a tenant's own at a panel, and have its orders bought with it; return its key."""

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from chalicelib.actions import PanelService
+from chalicelib.aws.clients import Clients
 from chalicelib.aws.registry import Registry
 from chalicelib.clock import SECOND, Clock
 from chalicelib.commands import AddCommand, StatusCommand
@@ -121,6 +122,7 @@ class World:
     parts: Parts
     secrets: Any
     registry: Registry
+    clients: Clients
     panel: PretendPanel
     time: MovableClock
     key: str = ""
@@ -129,7 +131,7 @@ class World:
     def new(cls, stage: str, dynamodb: Any, secrets: Any) -> "World":
         time, panel = MovableClock(), PretendPanel()
         parts = assemble(Settings(stage), dynamodb, secrets, panel, time.clock)
-        world = cls(parts, secrets, Registry(parts.table), panel, time)
+        world = cls(parts, secrets, Registry(parts.table), Clients(parts.table), panel, time)
         world.add_provider(Provider(slug="smosale", number=0, dialect="perfectpanel", url="https://panel.test/api/v2"))
         world.key = world.add_tenant(Tenant(id="acme"))
         return world
@@ -146,7 +148,7 @@ class World:
         self.registry.create_tenant(tenant)
         if credit:
             self.parts.wallet.credit(tenant.id, credit, reference="start")
-        return self.registry.create_client(tenant.id).key
+        return self.clients.create(tenant.id).key
 
     def twin(
         self, dynamodb: Any = None, secrets: Any = None, sender: Sender | None = None, clock: Clock | None = None

@@ -45,13 +45,13 @@ def ask(world: World, key: str, address: str = "203.0.113.7", face: Callable[...
 
 def _bad_keys(world: World) -> dict[str, str]:
     """Return a well-formed key for each reason not to take one."""
-    revoked = world.registry.create_client("acme")
-    world.registry.revoke_client(revoked.client.id)
-    expired = world.registry.create_client("acme", expires=world.time.at)
-    rotated = world.registry.create_client("acme")
-    world.registry.rotate_client(rotated.client.id, overlap=0)
-    outlived = world.registry.create_client("acme")
-    world.registry.rotate_client(outlived.client.id, overlap=HOUR)
+    revoked = world.clients.create("acme")
+    world.clients.revoke(revoked.client.id)
+    expired = world.clients.create("acme", expires=world.time.at)
+    rotated = world.clients.create("acme")
+    world.clients.rotate(rotated.client.id, overlap=0)
+    outlived = world.clients.create("acme")
+    world.clients.rotate(outlived.client.id, overlap=HOUR)
     return {
         "of nobody's tenant": new_client_key("nobody"),
         "of nobody's client": new_client_key("acme"),
@@ -170,7 +170,7 @@ def test_an_address_may_be_wrong_with_so_many_keys_and_then_now_and_then(world: 
 def test_the_right_key_is_not_to_be_guessed_from_a_barred_address(world: World) -> None:
     for _ in range(BURST + 1):
         ask(world, new_client_key("acme"))
-    right = world.registry.create_client("acme").key
+    right = world.clients.create("acme").key
     assert ask(world, right).status == 429, "the answer tells nothing of it"
     assert ask(world, right, "203.0.113.8").status == 200
 
@@ -180,13 +180,13 @@ def test_a_key_that_is_known_to_be_good_is_locked_out_by_nobody(world: World) ->
     for _ in range(2 * BURST):
         ask(world, new_client_key("acme"))
     assert ask(world, world.key).status == 200
-    world.registry.revoke_client(world.registry.clients("acme")[0].id)
+    world.clients.revoke(world.clients.of("acme")[0].id)
     assert ask(world, world.key).status != 200, "but it is asked for"
 
 
 def test_the_same_wrong_key_again_is_no_new_guess(world: World) -> None:
-    old = world.registry.create_client("acme")
-    world.registry.revoke_client(old.client.id)
+    old = world.clients.create("acme")
+    world.clients.revoke(old.client.id)
     assert {ask(world, old.key).status for _ in range(5 * BURST)} == {401}
     assert [ask(world, new_client_key("acme")).status for _ in range(BURST)] == [401] * (BURST - 1) + [429]
 
@@ -225,7 +225,7 @@ def test_what_is_known_to_be_wrong_is_wrong_also_from_an_address_that_is_barred(
 def test_a_container_looks_again_now_and_then(world: World) -> None:
     """Its clock may have been wrong when it took a key for expired."""
     asker, recorded = container(world)
-    issued = world.registry.create_client("acme", expires=world.time.at + HOUR)
+    issued = world.clients.create("acme", expires=world.time.at + HOUR)
     world.time.at += 2 * HOUR
     assert ask(asker, issued.key).status == 401
     world.time.at -= 2 * HOUR

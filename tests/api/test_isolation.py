@@ -159,7 +159,7 @@ def here(stage_name: str, dynamodb: Any, secrets_manager: Any) -> Iterator[Neigh
     market = Market.new(stage_name, dynamodb, secrets_manager, slugs=(PANEL, OTHER_PANEL))
     birch = Tenant(id="birch", interval=1, burst=1000, providers=frozenset({PANEL}))
     key = market.add_tenant(birch)
-    birch_test, acme_test = (market.registry.create_client(name, test=True).key for name in ("birch", "acme"))
+    birch_test, acme_test = (market.clients.create(name, test=True).key for name in ("birch", "acme"))
     neighbours = Neighbours(market, key, _token(market, key), _token(market, market.key), birch_test, acme_test)
     _furnish(neighbours)
     yield neighbours

@@ -64,17 +64,17 @@ class Program:
 
 @pytest.fixture
 def program(world: World) -> Program:
-    key = world.registry.create_client("acme", test=True).key
+    key = world.clients.create("acme", test=True).key
     closed = world.twin(secrets=NoSecrets(), sender=NoNetwork())
     return Program(replace(world, parts=closed), key)
 
 
 def test_a_test_key_says_that_it_is_one_and_no_other_key_can(world: World) -> None:
-    issued = world.registry.create_client("acme", test=True)
+    issued = world.clients.create("acme", test=True)
     assert issued.key.startswith("pg_test_acme_")
     assert world.session(issued.key).test
     assert not world.session().test
-    rotated = world.registry.rotate_client(issued.client.id, overlap=0)
+    rotated = world.clients.rotate(issued.client.id, overlap=0)
     assert rotated.key.startswith("pg_test_acme_")
     for text in (issued.key, world.key):
         parsed = parse_client_key(text)
@@ -247,7 +247,7 @@ def test_whatever_its_tenant_is_like_the_test_provider_is_there(world: World) ->
     """It works where the operator has no provider at all, or none that this tenant may use."""
     world.registry.remove_provider("smosale")
     world.add_tenant(Tenant(id="beta", providers=frozenset({"gone"}), services=frozenset({7}), daily_spend=1), credit=0)
-    key = world.registry.create_client("beta", test=True, actions=["add", "status"]).key
+    key = world.clients.create("beta", test=True, actions=["add", "status"]).key
     program = Program(replace(world, parts=world.twin(sender=NoNetwork(), secrets=NoSecrets())), key)
     assert program.status(program.add(Offer.DELIVERED)) == ("pending", 100)
     assert program.answer("balance").json["code"] == "forbidden", "its scope holds"

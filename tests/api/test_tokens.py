@@ -70,7 +70,7 @@ def listed(world: World, key: str, **fields: Any) -> list[int]:
 
 
 def client(world: World, **settings: Any) -> str:
-    return world.registry.create_client("shop", **settings).key
+    return world.clients.create("shop", **settings).key
 
 
 # -- being issued ----------------------------------------------------------------------------------------------------
@@ -233,18 +233,18 @@ def test_401_it_ends_with_the_key_that_it_was_asked_with(shop: World) -> None:
 
 
 def test_401_it_ends_when_its_client_is_revoked_and_others_live_on(shop: World) -> None:
-    issued = shop.registry.create_client("shop")
+    issued = shop.clients.create("shop")
     child, other = token(shop, issued.key), token(shop)
     placed(shop, child)
-    shop.registry.revoke_client(issued.client.id)
+    shop.clients.revoke(issued.client.id)
     assert refused(page(shop, child, ADD)) == (401, "invalid_api_key")
     placed(shop, other)
 
 
 def test_it_outlives_a_rotation_and_the_old_keys_end(shop: World) -> None:
-    issued = shop.registry.create_client("shop")
+    issued = shop.clients.create("shop")
     child = token(shop, issued.key, ttl=3600)
-    shop.registry.rotate_client(issued.client.id, overlap=MINUTE)
+    shop.clients.rotate(issued.client.id, overlap=MINUTE)
     late = ask_token(shop, issued.key, ttl=3600)
     assert late.json["expires_at"] == "2027-01-15T08:01:00.000Z", "not longer than the key that asked for it"
     shop.time.sleep(120)
@@ -263,11 +263,11 @@ def test_403_it_rests_while_its_tenant_is_suspended(shop: World) -> None:
 
 
 def test_401_a_client_that_is_revoked_while_it_asks_gets_none(shop: World) -> None:
-    issued = shop.registry.create_client("shop")
+    issued = shop.clients.create("shop")
     session = shop.session(issued.key)
     key = parse_browser_token(new_browser_token("shop"))
     assert key is not None
-    shop.registry.revoke_client(issued.client.id)
+    shop.clients.revoke(issued.client.id)
     issuing = shop.parts.gateway.tokens
     made = Token(id=key.id, tenant="shop", scope=session.scope, expires=shop.time.at + SECOND)
     assert issuing.issue(made, key, until=shop.time.at + SECOND) is False
@@ -278,7 +278,7 @@ def test_401_a_client_that_is_revoked_while_it_asks_gets_none(shop: World) -> No
     "shape", ["unknown", "wrong", "expired", "expired of who is suspended", "revoked", "checksum", "foreign"]
 )
 def test_401_all_bad_tokens_look_alike_and_cost_the_tenant_nothing(shop: World, shape: str) -> None:
-    issued = shop.registry.create_client("shop")
+    issued = shop.clients.create("shop")
     good = token(shop, issued.key, ttl=60)
     fresh = new_browser_token("shop")
     bad = {
@@ -296,7 +296,7 @@ def test_401_all_bad_tokens_look_alike_and_cost_the_tenant_nothing(shop: World, 
         shop.add_tenant(Tenant(id="neighbour", origins=SHOP.origins))
         shop.registry.set_active("shop", active=False)
     if shape == "revoked":
-        shop.registry.revoke_client(issued.client.id)
+        shop.clients.revoke(issued.client.id)
     before = shop.parts.table.get("T#shop", "TENANT")
     asker, recorded = container(shop)
     answer = page(asker, bad, {"action": "services"})

@@ -193,9 +193,9 @@ def test_a_disabled_provider_is_not_called_any_more(world: World) -> None:
 
 
 def test_401_looks_the_same_for_all_bad_keys(world: World) -> None:
-    issued = world.registry.create_client("acme")
-    world.registry.revoke_client(issued.client.id)
-    expired = world.registry.create_client("acme", expires=world.time.at)
+    issued = world.clients.create("acme")
+    world.clients.revoke(issued.client.id)
+    expired = world.clients.create("acme", expires=world.time.at)
     wrong = world.key[:-8] + ("A" if world.key[-8] != "A" else "B") + world.key[-7:]
     answers = [
         v3(world, {"action": "balance"}, headers={"authorization": f"Bearer {key}"})
@@ -213,13 +213,13 @@ def test_revocation_and_suspension_take_effect_on_the_next_request(world: World)
     assert refused(v3(world, {"action": "balance"})) == (403, "forbidden")
     world.registry.set_active("acme", active=True)
     assert v3(world, {"action": "balance"}).status == 200
-    [client] = world.registry.clients("acme")
-    world.registry.revoke_client(client.id)
+    [client] = world.clients.of("acme")
+    world.clients.revoke(client.id)
     assert refused(v3(world, {"action": "balance"})) == (401, "invalid_api_key")
 
 
 def test_403_outside_a_keys_scope(world: World) -> None:
-    reader = world.registry.create_client("acme", actions=["balance"], networks=["198.51.100.0/24"]).key
+    reader = world.clients.create("acme", actions=["balance"], networks=["198.51.100.0/24"]).key
     bearer = {"authorization": f"Bearer {reader}"}
     assert refused(v3(world, {"action": "balance"}, headers=bearer)) == (403, "forbidden")
     assert v3(world, {"action": "balance"}, headers=bearer, address="198.51.100.9").status == 200
@@ -228,7 +228,7 @@ def test_403_outside_a_keys_scope(world: World) -> None:
 
 def test_a_key_for_other_providers_sees_none_of_these(world: World) -> None:
     world.add_provider(Provider(slug="smmrich", number=0, dialect="perfectpanel", url="https://rich.test/api/v2"))
-    narrow = {"authorization": "Bearer " + world.registry.create_client("acme", providers=["smmrich"]).key}
+    narrow = {"authorization": "Bearer " + world.clients.create("acme", providers=["smmrich"]).key}
     assert [row["service"] for row in v3(world, {"action": "services"}, headers=narrow).json] == [1002, 2002]
     assert refused(v3(world, ADD, headers=narrow)) == (404, "service_not_found")
     assert v3(world, {**ADD, "service": 1002}, headers=narrow).status == 200

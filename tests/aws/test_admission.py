@@ -46,7 +46,7 @@ def test_another_secret_learns_nothing_of_a_suspension(world: World, good: Clien
 
 def test_an_expired_key_is_a_stranger_to_a_suspended_tenant_too(world: World) -> None:
     ends = world.time.at + SECOND
-    key = parse_client_key(world.registry.create_client("acme", expires=ends).key)
+    key = parse_client_key(world.clients.create("acme", expires=ends).key)
     assert key is not None
     assert isinstance(world.parts.directory.admit(key, now=ends - 1), Admitted)
     assert isinstance(world.parts.directory.admit(key, now=ends), Stranger)
@@ -64,7 +64,7 @@ def test_a_forged_key_takes_nothing_from_the_limit(world: World, good: ClientKey
 
 
 def test_only_the_digest_of_a_client_key_is_stored(world: World) -> None:
-    issued = world.registry.create_client("acme", name="till")
+    issued = world.clients.create("acme", name="till")
     stored = str([*world.parts.table.query("T#acme"), *world.parts.table.query("TENANTS")])
     digest = hashlib.sha256(issued.key.encode()).digest()
     assert str(digest) in stored

@@ -247,7 +247,7 @@ def tour_api_handler(tour: Tour) -> None:
     assert v3(market, {**order, "service": first, "quantity": 996}, headers=page).status == 200
     assert len(v3(market, {"action": "orders"}, headers=page).json["orders"]) == 1
     assert preflight(incoming(market, method="OPTIONS", headers={"origin": origin}), parts.gateway).status_code == 204
-    tester = {"authorization": f"Bearer {market.registry.create_client('acme', test=True).key}"}
+    tester = {"authorization": f"Bearer {market.clients.create('acme', test=True).key}"}
     tried = v3(market, {**order, "service": 1000 * Offer.DELIVERED}, headers=tester).json["order"]
     for action in ("status", "cancel", "refill"):
         assert v3(market, {"action": action, "order": tried}, headers=tester).status in (200, 422)
@@ -289,7 +289,7 @@ def tour_settle_orders(tour: Tour) -> None:
     buy()
     settle_after(60)
     buy()
-    tester = {"authorization": f"Bearer {market.registry.create_client('acme', test=True).key}"}
+    tester = {"authorization": f"Bearer {market.clients.create('acme', test=True).key}"}
     order = {"action": "add", "link": LINK, "quantity": 1000}
     for offer in (Offer.DELIVERED, Offer.LOST, Offer.LOST_AND_BOUGHT):
         assert v3(market, {**order, "service": 1000 * offer}, headers=tester).status in (200, 202)

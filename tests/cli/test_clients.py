@@ -77,7 +77,7 @@ def test_revoke_ends_all_keys(shell: Shell, acme: str, stage: Console) -> None:
 
 
 def test_an_expired_client_is_not_rotated(shell: Shell, acme: str, stage: Console) -> None:
-    client = stage.registry.create_client(acme, expires=stage.parts.clock.now()).client.id
+    client = stage.clients.create(acme, expires=stage.parts.clock.now()).client.id
     assert "has expired" in shell.failure("clients", "rotate", client)
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import httpx
 import pytest
 
-from chalicelib.aws.registry import IssuedKey, Registry
+from chalicelib.aws.clients import Clients, IssuedKey
+from chalicelib.aws.registry import Registry
 from chalicelib.clock import SECOND
 from chalicelib.model import Tenant
 from chalicelib.settings import Settings
@@ -100,6 +101,10 @@ class Deployment:
     def registry(self) -> Registry:
         return Registry(self.parts.table)
 
+    @property
+    def clients(self) -> Clients:
+        return Clients(self.parts.table)
+
     def panel(self, slug: str) -> SandboxPanel:
         return SandboxPanel(f"{self.sandbox_url}/_admin/{slug}")
 
@@ -113,7 +118,7 @@ class Deployment:
         self.made.append(name)
         if credit:
             self.parts.wallet.credit(name, credit, reference="test")
-        return self.registry.create_client(name)
+        return self.clients.create(name)
 
     def service(self, slug: str, service: int = 1) -> int:
         """Return the public id of a provider's service."""

@@ -291,10 +291,10 @@ def test_another_page_with_the_token_gets_nothing(scene: Scene, browser: Browser
 
 
 def test_a_page_reads_that_its_token_is_over(scene: Scene, browser: Browser) -> None:
-    issued = scene.deployment.registry.create_client(scene.key.split("_")[2])
+    issued = scene.deployment.clients.create(scene.key.split("_")[2])
     reply = scene.deployment.v3(issued.key, action="token", actions=["services"], ttl=60, origin=scene.shop.origin)
     scene.shop.token = reply.json()["token"]
     assert browser.call(scene.shop, action="services").status == 200
-    scene.deployment.registry.revoke_client(issued.client.id)
+    scene.deployment.clients.revoke(issued.client.id)
     over = browser.call(scene.shop, action="services")
     assert (over.status, over.body["code"]) == (401, "invalid_api_key")

@@ -33,14 +33,14 @@ def test_a_revocation_and_a_suspension_hold_for_the_next_request_in_every_warm_c
 ) -> None:
     issued = deployment.issue()
     tenant, registry = issued.client.tenant, deployment.registry
-    other = registry.create_client(tenant).key
+    other = deployment.clients.create(tenant).key
     statuses(deployment, issued.key)  # the containers start
     assert statuses(deployment, issued.key) == {200: CALLS}
     registry.set_active(tenant, active=False)
     assert statuses(deployment, issued.key) == {403: CALLS}
     registry.set_active(tenant, active=True)
     assert statuses(deployment, issued.key) == {200: CALLS}
-    registry.revoke_client(issued.client.id)
+    deployment.clients.revoke(issued.client.id)
     assert statuses(deployment, issued.key) == {401: CALLS}
     assert statuses(deployment, other) == {200: CALLS}
 
@@ -48,15 +48,15 @@ def test_a_revocation_and_a_suspension_hold_for_the_next_request_in_every_warm_c
 def test_a_rotated_key_works_for_its_overlap_and_not_longer(deployment: Deployment) -> None:
     first = deployment.issue()
     statuses(deployment, first.key)  # the containers start
-    second = deployment.registry.rotate_client(first.client.id, overlap=HOUR)
+    second = deployment.clients.rotate(first.client.id, overlap=HOUR)
     assert [statuses(deployment, one.key) for one in (first, second)] == [{200: CALLS}] * 2
-    third = deployment.registry.rotate_client(first.client.id, overlap=0)
+    third = deployment.clients.rotate(first.client.id, overlap=0)
     assert [statuses(deployment, one.key) for one in (first, second)] == [{401: CALLS}] * 2
-    fourth = deployment.registry.rotate_client(first.client.id, overlap=2 * SECOND)
+    fourth = deployment.clients.rotate(first.client.id, overlap=2 * SECOND)
     time.sleep(2.5)
     assert statuses(deployment, third.key) == {401: CALLS}
     assert statuses(deployment, fourth.key) == {200: CALLS}
-    [client] = deployment.registry.clients(first.client.tenant)
+    [client] = deployment.clients.of(first.client.tenant)
     assert client.used is not None
     assert abs(client.used - time.time() * SECOND) < MINUTE
 
@@ -64,7 +64,7 @@ def test_a_rotated_key_works_for_its_overlap_and_not_longer(deployment: Deployme
 def test_test_keys_buy_nothing(deployment: Deployment, panels: Callable[[str], SandboxPanel]) -> None:
     asked = {slug: len(panels(slug).requests("add")) for slug in ("smosale", "smmrich")}
     tenant = deployment.issue().client.tenant
-    key = deployment.registry.create_client(tenant, test=True).key
+    key = deployment.clients.create(tenant, test=True).key
     order: Any = {"service": Offer.DELIVERED * 1000, "link": link(), "quantity": 100}
     bought = deployment.v3(key, {"Idempotency-Key": "k"}, action="add", **order)
     assert bought.status_code == 200, bought.text

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from chalicelib.aws.registry import IssuedKey
+from chalicelib.aws.clients import IssuedKey
 from chalicelib.model import Account, Funding, OrderState
 from tests.deployed.conftest import Deployment, SandboxPanel, eventually
 from tests.deployed.test_way import link, quantity

@@ -129,7 +129,7 @@ def test_what_the_gateway_itself_refuses_is_json_that_a_page_may_read(deployment
 def test_a_revoked_key_and_a_suspended_tenant_end_with_the_next_request(deployment: Deployment) -> None:
     issued = deployment.issue()
     assert deployment.v3(issued.key, action="balance").status_code == 200
-    deployment.registry.revoke_client(issued.client.id)
+    deployment.clients.revoke(issued.client.id)
     assert deployment.v3(issued.key, action="balance").status_code == 401
 
 

@@ -146,7 +146,7 @@ def test_another_tenants_orders_look_like_none(market: Market) -> None:
 
 def test_a_key_for_other_providers_does_not_see_the_order(market: Market) -> None:
     number = order(market)
-    narrow = market.registry.create_client("acme", providers=["smmrich"]).key
+    narrow = market.clients.create("acme", providers=["smmrich"]).key
     for action in ("status", "refill", "cancel"):
         answer = v3(market, {"action": action, "order": number}, headers={"authorization": f"Bearer {narrow}"})
         assert (answer.status, answer.json["code"]) == (404, "order_not_found")
