@@ -8,7 +8,7 @@ import click
 
 from benchmarks import calls, cold, package, warm
 from benchmarks.stage import stage
-from cli.deployment import build
+from cli.packaging import build
 
 
 def _progress(message: str) -> None:

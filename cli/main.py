@@ -15,7 +15,7 @@ COMMANDS = {
     "keys": "cli.keys",
     "local": "cli.local",
     "orders": "cli.orders",
-    "package": "cli.deployment",
+    "package": "cli.packaging",
     "providers": "cli.providers",
     "tenants": "cli.tenants",
     "wallet": "cli.wallet",

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ import psutil
 
 from chalicelib.settings import LOCAL_STAGE
 from cli.console import Aws, Failure
-from cli.deployment import ROOT, Record, deploy, unrecorded
-
-Progress = Callable[[str], None]
+from cli.packaging import ROOT, Progress
+from cli.stacks import Record, deploy, unrecorded
 
 START_SECONDS = 30
 # MiniStack answers what is under way, then writes its state: seconds with a lot of it.

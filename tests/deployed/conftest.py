@@ -28,8 +28,8 @@ from chalicelib.settings import Settings
 from chalicelib.wiring import Parts
 from chalicelib.wiring import build as wire
 from cli.console import Aws
-from cli.deployment import deployed_api_url
 from cli.seed import PANELS
+from cli.stacks import deployed_api_url
 from cli.system import LocalSystem
 
 

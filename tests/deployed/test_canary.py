@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from chalicelib.model import Account, Funding
-from cli.deployment import ROOT
+from cli.packaging import ROOT
 from cli.seed import PANELS
 from cli.system import LocalSystem
 from sandbox.faults import FAULTS

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from cli.deployment import ROOT
+from cli.packaging import ROOT
 from tests.deployed.conftest import eventually
 
 pytestmark = [

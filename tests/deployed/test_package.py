@@ -16,7 +16,7 @@ import pytest
 import yaml
 from cyclonedx.model.bom import Bom
 
-from cli.deployment import ROOT, Package, build
+from cli.packaging import ROOT, Package, build
 
 SOURCES = ("app.py", "requirements.txt", "chalicelib", "infra", ".chalice")
 MAX_BYTES = 8_000_000
@@ -119,7 +119,7 @@ def test_it_is_the_same_when_built_elsewhere(package: Package, tmp_path: Path) -
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, tmp_path / name)
     (tmp_path / "cli").mkdir()
-    shutil.copy(ROOT / "cli" / "deployment.py", tmp_path / "cli")
+    shutil.copy(ROOT / "cli" / "packaging.py", tmp_path / "cli")
     (tmp_path / ".build").mkdir()
     for libraries in (ROOT / ".build").glob("libraries-*"):
         (tmp_path / ".build" / libraries.name).symlink_to(libraries)
