@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.aws.rotations import Rotation, Rotations, Step
 from chalicelib.aws.vault import CURRENT, MARKED_FOR_DELETION, PENDING, PREVIOUS, NoKey
 from chalicelib.clock import SECOND
+from chalicelib.errors import Unavailable
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Account, Provider
 from cli.acts import identity
@@ -24,6 +25,10 @@ WATCH_EVERY = SECOND
 """µs between two looks at what the gateway noted of a new key."""
 ASK_EVERY = 10 * SECOND
 """µs between two questions of our own with it: there may be no traffic."""
+ASK_AGAIN = 2 * SECOND
+"""µs between an answer that would have us go back and the question whether that is meant."""
+NOTES = 2
+"""So many rejections that the gateway noted are no oversight of the panel's. A container notes one in ten seconds."""
 USED = "ResourceExistsException"
 REJECTED = "the panel rejects it"
 CUT_SHORT = "another key came before its watch had ended"
@@ -241,35 +246,58 @@ class Rotating:
         return self.rotations.advance(rotation, Step.PROMOTED, by=self.by)
 
     def _observe(self, rotation: Rotation, new: ProviderKey) -> Rotation:
-        """Watch a key that has come into use; return its rotation as done, or as to be rolled back."""
-        clock, began = self.console.parts.clock, rotation.promoted or 0
-        end, ask_at, judged = began + self.watch * SECOND, 0, None
+        """Watch a key that has come into use; return its rotation as done, or as to be rolled back.
+
+        What the panel says once is no reason to go back: no request fails for it, for the key before stands in.
+        """
+        clock, notes, is_rejected = self.console.parts.clock, set[int](), False
+        end, ask_at = (rotation.promoted or 0) + self.watch * SECOND, 0
         while True:
             now, noted = clock.now(), self.rotations.rejected(rotation.account, rotation.version)
-            if now >= ask_at or noted != judged:
+            if noted is not None and noted not in notes:
+                notes.add(noted)
+                ask_at = now
+            if now >= ask_at:
                 is_rejected = self._is_rejected(new)
-                if (is_rejected or noted != judged) and self._proof_of_before(rotation) is not None:
-                    return self.rotations.advance(rotation, Step.ROLLING_BACK, by=self.by, reason=REJECTED)
+                is_bad = is_rejected or len(notes) >= NOTES
+                judged = self._judge(rotation, is_rejected=is_rejected) if is_bad else None
+                if judged is not None:
+                    return judged
+                ask_at = now + (ASK_AGAIN if is_rejected else ASK_EVERY)
+            if now >= end:
                 if is_rejected:
                     return self._leave_rejected(rotation)
-                ask_at, judged = now + ASK_EVERY, noted
-            if now >= end:
                 return self.rotations.advance(rotation, Step.DONE, by=self.by)
             clock.sleep(min(WATCH_EVERY, end - now) / SECOND)
 
     def _is_rejected(self, new: ProviderKey) -> bool:
+        """Say whether the panel rejects a key, and does so when it is asked again."""
+        for pause in (0, ASK_AGAIN):
+            self.console.parts.clock.sleep(pause / SECOND)
+            try:
+                prove(self.console, self.provider, new)
+            except Rejected:
+                continue
+            except Failure as error:  # says something of the panel, and nothing of the key
+                self.console.progress(error.format_message())
+            return False
+        return True
+
+    def _judge(self, rotation: Rotation, *, is_rejected: bool) -> Rotation | None:
+        """Have a bad key rolled back if the one before works, or leave it if none does; None: look again."""
         try:
-            prove(self.console, self.provider, new)
-        except Rejected:
-            return True
-        except Failure as error:  # says something of the panel, and nothing of the key
-            self.console.progress(error.format_message())
-        return False
+            works = self._proof_of_before(rotation) is not None
+        except (Failure, Unavailable, ClientError, BotoCoreError) as error:
+            self.console.progress(f"Whether the key before works cannot be told: {error}")
+            return None
+        if works:
+            return self.rotations.advance(rotation, Step.ROLLING_BACK, by=self.by, reason=REJECTED)
+        return self._leave_rejected(rotation) if is_rejected else None
 
     def _leave_rejected(self, rotation: Rotation) -> Rotation:
         slug = self.provider.slug
         self.trouble = (
-            f"{slug} rejects the new key, and no key before it works: it stays in use. Rotate to a good one:"
+            f"{slug} rejects the new key, and no key before it is known to work: it stays in use. Rotate to a good one:"
             f" `keys rotate {slug}`."
         )
         return self.rotations.advance(rotation, Step.DONE, by=self.by, trouble=REJECTED)
@@ -305,14 +333,19 @@ class Rotating:
         return self._roll_back(rotation)
 
     def _proof_of_before(self, rotation: Rotation) -> dict[str, Any] | None:
-        """Return what proves the key before a version; None: there is none, or the panel gives no balance for it."""
+        """Return what proves the key before a version; None: there is none, or the panel rejects it.
+
+        Raises:
+            Failure: the panel does not say whether it takes that key.
+            Unavailable: Secrets Manager does not answer.
+        """
         vault, account = self.console.parts.vault, rotation.account
         if rotation.before is None or PREVIOUS not in vault.labels(account).get(rotation.before, ()):
             return None
         try:
             return told(prove(self.console, self.provider, vault.version(account, rotation.before)))
-        except Failure as error:
-            self.console.progress(f"The key before: {error.format_message()}")
+        except (Rejected, NoKey) as error:
+            self.console.progress(f"The key before: {error}")
             return None
 
     def _roll_back(self, rotation: Rotation) -> Rotation:
