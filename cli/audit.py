@@ -8,6 +8,7 @@ import click
 
 from chalicelib.aws.audit import findings
 from cli.acts import Trace, acts
+from cli.chain import digest, orphans
 from cli.console import Console, Failure, Group, pass_console
 from cli.options import SINCE, SLUG, Table, cell
 
@@ -65,7 +66,7 @@ def verify(console: Console, tenant: str | None) -> None:
     """
     tenants = [console.registry.tenant(tenant)] if tenant else console.registry.tenants()
     walk = console.journal.verify()
-    wrong: list[object] = [walk.fault] if walk.fault else []  # the money is looked at all the same
+    wrong: list[object] = [*walk.faults]  # the money is looked at all the same
     in_motion = []
     for finding in findings(console.parts.table, tenant):
         if not finding.in_motion:
@@ -78,28 +79,44 @@ def verify(console: Console, tenant: str | None) -> None:
     shown = {
         "tenants": verified,
         "in_motion": in_motion,
-        "journal": {"records": walk.end.number, "hash": walk.end.hash, "accepted": sorted(walk.accepted)},
+        "journal": {
+            "records": walk.end.number,
+            "hash": walk.end.hash,
+            "accepted": walk.accepted(),
+            "orphaned": walk.orphaned,
+        },
     }
     lines = [
         f"All records of {cell(verified)} are right.",
         f"All {walk.end.number} records of the journal are as they were written, up to {walk.end.hash}.",
-        *(f"Accepted without an anchor: record {number}." for number in sorted(walk.accepted)),
+        *(f"Accepted without an anchor: record {number}." for number in walk.accepted()),
+        *(f"Accepted without a record: an anchor of record {number}." for number in walk.orphaned),
         *(f"Not seen at rest: {cell(key)}" for key in in_motion),
     ]
     console.emit(shown, "\n".join(lines))
 
 
 @audit_command.command()
-@click.argument("record", type=click.IntRange(min=1))
+@click.argument("record", type=click.IntRange(min=0))
 @pass_console
 def accept(console: Console, record: int) -> None:
-    """Answer for a record without an anchor: you know which run left it, or you have found out who wrote it."""
-    anchors = console.journal.anchors()
-    if record in anchors:
+    """Answer for a record without an anchor: you know which run left it, or you have found out who wrote it.
+
+    Or answer for anchors without a record, from this number on: the table was restored to an earlier time.
+    """
+    anchors = console.journal.walk().anchors
+    stored = {one.number: one.hash for one in console.journal.records() if one.hash == digest(one.text)}
+    lost = orphans(record, stored, anchors)
+    if not lost and record not in stored:
+        raise Failure(f"Record {record} is not there, or was edited: nobody can answer for that.")
+    if not lost and record in anchors:
         raise Failure(f"Record {record} has an anchor: there is nothing to answer for.")
-    if record not in {one.number for one in console.journal.records()}:
-        raise Failure(f"There is no record {record}.")
-    console.emit({"record": record, "accepted": True}, f"Record {record} is accepted without an anchor.")
+    console.note(accepted=record, orphans=lost)
+    if lost:
+        text = f"{len(lost)} anchors without a record, of record {record} and those that follow it, are accepted."
+    else:
+        text = f"Record {record} is accepted without an anchor."
+    console.emit({"record": record, "accepted": True, "orphans": len(lost)}, text)
 
 
 @audit_command.command(trace=Trace.NONE)

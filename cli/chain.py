@@ -7,7 +7,7 @@ each) can tell whether any of them was changed since.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +17,13 @@ RECORD = "RECORD#"
 ACT, OUTCOME = "act", "outcome"
 """The kinds of records: what is about to be done, and what became of it."""
 ACCEPT = "audit accept"
-"""The act by which the operator answers for a record that has no anchor."""
+"""The act by which the operator answers for a record without an anchor, or for anchors without a record."""
+MAX_ORPHANS = 1000
+"""For so many anchors one such act can answer: its record holds their hashes."""
 
 Anchors = Mapping[int, Sequence[str]]
-"""The hashes that were kept elsewhere, by the numbers of their records; more than one only if somebody forges."""
+"""The hashes that were kept elsewhere, by the numbers of their records; 0 has entries that are no anchors. A number has
+more than one only if the table was restored to an earlier time, or if somebody forges."""
 
 
 def sort_key(number: int) -> str:
@@ -99,30 +102,58 @@ class Walk:
 
     end: Head
     anchors: Anchors
+    """Those that count: no orphans, once these are known."""
     goal: Head
     """The head as it was before the first record was read: the way leads through it."""
-    fault: Fault | None = None
+    faults: list[Fault] = field(default_factory=list)
     unanchored: list[Record] = field(default_factory=list)
-    accepted: set[int] = field(default_factory=set)
+    answered: set[int] = field(default_factory=set)
+    """The records for which somebody answers."""
+    orphaned: list[int] = field(default_factory=list)
+    """The records of which there are anchors that do not count, for somebody answers for them."""
+    is_early: bool = False
+    """An answer has no anchor yet."""
 
-    def along(self, items: Iterable[Mapping[str, Any]]) -> None:
+    def along(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Go along the stored records, which come in the order of their keys."""
+        self._believe(items)
         for item in items:
-            self.fault = self._step(item)
-            if self.fault:
+            fault = self._step(item)
+            if fault:
+                self.faults.append(fault)
                 return
-        anchored = max(self.anchors, default=0)
-        if anchored > self.end.number:
-            self.fault = _missing(self.end.number + 1, f"records up to {anchored} were anchored")
-        elif self.goal.number > self.end.number:
-            self.fault = _missing(self.end.number + 1, f"the journal's head names record {self.goal.number}")
+        number, anchored = self.end.number + 1, max(self.anchors, default=0)
+        if anchored >= number:
+            reason = f"records up to {anchored} were anchored.{_answer(number, 'the table was restored')}"
+            self.faults.append(_missing(number, reason))
+        elif self.goal.number >= number:
+            self.faults.append(_missing(number, f"the journal's head names record {self.goal.number}"))
 
     def close(self, head: Head) -> None:
         """Compare with the head as it was after the last record was read."""
-        if self.fault is None and (
-            head.number < self.end.number or (head.number == self.end.number and head != self.end)
-        ):
-            self.fault = Fault(self.end.number, HEAD, f"it does not name the last record, {sort_key(self.end.number)}")
+        last = self.end
+        if not self.faults and (head.number < last.number or (head.number == last.number and head != last)):
+            self.faults.append(Fault(last.number, HEAD, f"it does not name the last record, {sort_key(last.number)}"))
+
+    def _believe(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Note who answers for what. An answer is believed by its own anchor, so it holds though others are wrong."""
+        orphans = set[str]()
+        for item in items:
+            record = Record(number_of(item["sk"]), str(item.get("text")), "")
+            answer = _answer_in(record)
+            if answer is None:
+                continue
+            if digest(record.text) not in self.anchors.get(record.number, ()):
+                self.is_early = True
+                continue
+            number, its_orphans = answer
+            orphans |= its_orphans
+            if number < record.number:  # nobody answers for what is yet to come
+                self.answered.add(number)
+        known = self.anchors
+        self.orphaned = sorted(number for number, hashes in known.items() if orphans.intersection(hashes))
+        counting = {number: [one for one in hashes if one not in orphans] for number, hashes in known.items()}
+        self.anchors = {number: hashes for number, hashes in counting.items() if hashes}
 
     def _step(self, item: Mapping[str, Any]) -> Fault | None:
         number, key = self.end.number + 1, item["sk"]
@@ -138,7 +169,8 @@ class Walk:
         if sentence:
             return Fault(number, key, sentence)
         self.end = record.head
-        self._note(record)
+        if record.number not in self.anchors:
+            self.unanchored.append(record)
         return None
 
     def _wrong(self, record: Record) -> str | None:
@@ -154,21 +186,48 @@ class Walk:
         if record.number == self.goal.number and record.hash != self.goal.hash:
             return "it is not the record that the journal's head names"
         if any(hash_ != record.hash for hash_ in self.anchors.get(record.number, ())):
-            return "it is not the record that was anchored: the journal was rewritten from here on, or forked"
+            answer = _answer(record.number, "the table was restored")
+            return f"it is not the record that was anchored: the journal was rewritten from here on, or forked.{answer}"
         return None
 
-    def _note(self, record: Record) -> None:
-        if record.number not in self.anchors:
-            self.unanchored.append(record)
-            return
-        content = record.content
-        if content.get("act") == ACCEPT:
-            unanchored = {one.number for one in self.unanchored}  # not a later one
-            self.accepted |= {int(content["arguments"]["record"])} & unanchored
+    def accepted(self) -> list[int]:
+        """Return the records without an anchor for which somebody answers."""
+        return [one.number for one in self.unanchored if one.number in self.answered]
 
     def open(self, last: int) -> list[Record]:
         """Return the records up to the last one that have no anchor, and for which nobody answers."""
-        return [one for one in self.unanchored if one.number <= last and one.number not in self.accepted]
+        return [one for one in self.unanchored if one.number <= last and one.number not in self.answered]
+
+
+def _answer_in(record: Record) -> tuple[int, set[str]] | None:
+    """Return for which record the outcome of `ACCEPT` answers, and which anchors it calls orphans; None of others."""
+    try:
+        facts = record.content["facts"]
+        return int(facts["accepted"]), set(map(str, facts["orphans"]))
+    except (ValueError, KeyError, TypeError):  # it tells of something else, or is none of ours
+        return None
+
+
+def orphans(number: int, stored: Mapping[int, str], anchors: Anchors) -> list[str]:
+    """Return the anchors from a number on, up to the first without any, that are of no stored record.
+
+    They are what is left of records that were lost when the table was restored to an earlier time. A record that was
+    taken out between others makes none: that is no restoration.
+
+    Args:
+        number: the first record that they are of.
+        stored: the hashes of the stored records, by their numbers.
+        anchors: those that count, read before ``stored``.
+    """
+    found: list[str] = []
+    last = max(stored, default=0)
+    while len(found) < MAX_ORPHANS and (number in stored or not 0 < number < last):
+        others = [one for one in anchors.get(number, ()) if one != stored.get(number)]
+        if not others:
+            break
+        found += others
+        number += 1
+    return found
 
 
 def unanchored(record: Record) -> Fault:
@@ -177,9 +236,18 @@ def unanchored(record: Record) -> Fault:
     sentence = (
         "it has no anchor: a run ended before it had written one, and"
         f" {'had ended as the record says' if is_outcome else 'did nothing'}, or somebody else wrote the record."
-        f" If you know it, `panelgate {ACCEPT} {record.number}` answers for it"
+        f"{_answer(record.number, 'you know it')}"
     )
     return Fault(record.number, sort_key(record.number), sentence)
+
+
+def no_anchors(group: str) -> Fault:
+    """Return what is wrong with a log group that has other entries."""
+    return Fault(0, HEAD, f"the log group {group} has an entry that is no anchor of ours.{_answer(0, 'you know it')}")
+
+
+def _answer(number: int, condition: str) -> str:
+    return f" If {condition}, `panelgate {ACCEPT} {number}` answers for it"
 
 
 def number_of(key: str) -> int:

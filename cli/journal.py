@@ -16,7 +16,20 @@ from botocore.exceptions import ClientError
 from chalicelib.aws.table import Table, TransactionRefused, Write
 from chalicelib.clock import SECOND
 from chalicelib.errors import PanelgateError
-from cli.chain import HEAD, PK, RECORD, Anchors, Fault, Head, Record, Walk, number_of, sort_key, unanchored
+from cli.chain import (
+    HEAD,
+    PK,
+    RECORD,
+    Anchors,
+    Head,
+    Record,
+    Walk,
+    digest,
+    no_anchors,
+    number_of,
+    sort_key,
+    unanchored,
+)
 
 if TYPE_CHECKING:
     from types_boto3_logs import CloudWatchLogsClient
@@ -157,7 +170,7 @@ class Journal:
             yield Record(number_of(item["sk"]), str(item.get("text")), str(item.get("hash")))
 
     def anchors(self) -> Anchors:
-        """Return the anchored hashes by the records' numbers; 0 has what cannot be read."""
+        """Return the anchored hashes by the records' numbers; 0 has the hashes of what cannot be read."""
         found: dict[int, list[str]] = {}
         for message in self.anchor.messages():
             number, hash_ = _anchored(message)
@@ -166,35 +179,36 @@ class Journal:
         return found
 
     def verify(self) -> Walk:
-        """Return the way along the whole chain, with the first fault.
+        """Return the way along the whole chain, with what is wrong there.
 
-        A record may be read before its anchor can be: so those without one are looked at again, for some seconds.
+        That is the first record without an anchor for which nobody answers, and the fault at which the way ends. A
+        record may be read before its anchor can be: so those without one are looked at again, for some seconds.
         """
-        walk = self._walk()
+        walk = self.walk()
         last = walk.end.number
         for pause in _PAUSES:
-            if not walk.open(last):
+            if not walk.open(last) and not walk.is_early:
                 break
             self.table.clock.sleep(pause)
-            walk = self._walk()
-        for record in walk.open(last)[:1]:  # it comes before whatever ended the walk
-            walk.fault = unanchored(record)
+            walk = self.walk()
+        walk.faults[:0] = map(unanchored, walk.open(last)[:1])
         return walk
 
-    def _walk(self) -> Walk:
+    def walk(self) -> Walk:
+        """Return the way along the chain as it can be read now."""
         # In this order, so that each record that is anchored by now, or that the head names, is among those read.
         anchors = self.anchors()
         walk = Walk(Head.of_empty(self.stage), anchors, self.head())
-        walk.along(self.table.query(PK, RECORD))
+        walk.along(list(self.table.query(PK, RECORD)))
         walk.close(self.head())
-        if walk.fault is None and 0 in anchors:
-            walk.fault = Fault(0, HEAD, f"the log group {self.anchor.group} has an entry that is no anchor of ours")
+        if not walk.faults and 0 in walk.anchors:
+            walk.faults.append(no_anchors(self.anchor.group))
         return walk
 
 
 def _anchored(message: str) -> tuple[int, str]:
     try:
         entry = json.loads(message)
-        return int(entry["record"]), str(entry["hash"])
+        return max(0, int(entry["record"])), str(entry["hash"])
     except (ValueError, KeyError, TypeError):
-        return 0, message
+        return 0, digest(message)

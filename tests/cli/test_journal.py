@@ -1,5 +1,6 @@
 """The journal's chain: nobody changes what has been recorded without `audit verify` naming the first bad record."""
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.table import Item
-from cli.chain import Head, Record, digest, sort_key
+from cli.chain import MAX_ORPHANS, Head, Record, digest, orphans, sort_key
 from cli.console import Aws, Console
 from cli.journal import STREAM, Anchor, Journal
 from tests.cli.conftest import AUDIT_LOG, Shell
@@ -42,9 +43,12 @@ def stored(journal: Journal) -> list[Item]:
 
 
 def fault(journal: Journal) -> str:
-    found = journal.verify().fault
-    assert found is not None
-    return str(found)
+    """Return the first thing that is wrong."""
+    return faults(journal)[0]
+
+
+def faults(journal: Journal) -> list[str]:
+    return [str(one) for one in journal.verify().faults]
 
 
 def put(journal: Journal, *records: Record) -> None:
@@ -259,12 +263,17 @@ def test_what_is_no_record_is_named(journal: Journal) -> None:
     assert fault(journal) == "AUDIT RECORD#000000000003b: it is no record of the journal"
 
 
-def test_an_entry_that_is_no_anchor_is_told_of(journal: Journal) -> None:
+def log(journal: Journal, *messages: str) -> None:
     journal.anchor.client.put_log_events(
         logGroupName=AUDIT_LOG,
         logStreamName=STREAM,
-        logEvents=[{"timestamp": journal.table.clock.now() // 1000, "message": "hello"}],
+        logEvents=[{"timestamp": journal.table.clock.now() // 1000, "message": one} for one in messages],
     )
+
+
+@pytest.mark.parametrize("message", ["hello", "7", '{"record": 0, "hash": "x"}', '{"record": -3, "hash": "x"}'])
+def test_an_entry_that_is_no_anchor_is_told_of(journal: Journal, message: str) -> None:
+    log(journal, message)
     assert "an entry that is no anchor" in fault(journal)
 
 
@@ -313,7 +322,7 @@ def test_acts_of_many_at_once_are_one_chain(stage: Console, aws: Aws) -> None:
         thread.join()
     assert failures == []
     walk = stage.journal.verify()
-    assert (walk.fault, walk.unanchored, walk.end.number) == (None, [], operators * each)
+    assert (walk.faults, walk.unanchored, walk.end.number) == ([], [], operators * each)
     contents = [one.content for one in stage.journal.records()]
     assert sorted((one["operator"], one["n"]) for one in contents) == [
         (name, n) for name in range(operators) for n in range(each)
@@ -338,7 +347,7 @@ def test_verifying_while_others_act(stage: Console) -> None:
     thread.start()
     try:
         for _ in range(6):
-            assert Console(stage.stage).journal.verify().fault is None
+            assert Console(stage.stage).journal.verify().faults == []
     finally:
         done.set()
         thread.join()
@@ -354,7 +363,7 @@ def test_a_crash_between_the_record_and_its_anchor(shell: Shell, journal: Journa
     shell.ok("tenants", "suspend", "acme")  # later records do not hide it
     assert fault(journal).startswith("AUDIT RECORD#000000000013: it has no anchor")
     assert "there is nothing to answer for" in shell.failure("audit", "accept", "12")
-    assert shell.failure("audit", "accept", "99") == "There is no record 99."
+    assert shell.failure("audit", "accept", "99").startswith("Record 99 is not there")
     shell.ok("audit", "accept", "13")
     assert shell.ok("audit", "verify")["journal"]["accepted"] == [13]
     assert stage.journal.head().number == 21
@@ -370,6 +379,167 @@ def test_nobody_answers_for_a_record_that_is_yet_to_come(shell: Shell, journal: 
     shell.failure("audit", "accept", "15")
     journal._append({"kind": "act", "act": "tenants create"})  # noqa: SLF001 - likewise
     assert fault(journal).startswith("AUDIT RECORD#000000000015: it has no anchor")
+
+
+def accepted(shell: Shell) -> tuple[list[int], list[int]]:
+    """Return for what somebody answers, in a journal that is right: records, and records whose anchors are orphans."""
+    told = shell.ok("audit", "verify")["journal"]
+    return told["accepted"], told["orphaned"]
+
+
+def edit(journal: Journal, number: int) -> Callable[[], None]:
+    """Edit a record, and return how to undo it."""
+    item = stored(journal)[number - 1]
+    journal.table.put_many([{**item, "text": item["text"].replace("local", "lokal") + " "}])
+    return lambda: journal.table.put_many([item])
+
+
+def test_a_record_that_is_answered_for_hides_no_other(shell: Shell, journal: Journal) -> None:
+    """Whatever is edited before or behind the answer is what is named, and not the record that it is for."""
+    journal._append({"kind": "act", "act": "tenants create"})  # noqa: SLF001 - half of what a run does
+    shell.ok("tenants", "suspend", "acme")
+    shell.ok("audit", "accept", "13")
+    shell.ok("tenants", "resume", "acme")
+    for number in (5, 13, 14, 15, 16, 18, 19):
+        undo = edit(journal, number)
+        assert [one.partition(":")[0] for one in faults(journal)] == [f"AUDIT {sort_key(number)}"]
+        undo()
+    edit(journal, 17)  # the answer itself
+    told = faults(journal)
+    assert [one.partition(":")[0] for one in told] == ["AUDIT RECORD#000000000013", "AUDIT RECORD#000000000017"]
+    assert "no anchor" in told[0]
+    assert "edited" in told[1]
+
+
+ANSWERS = ({"accepted": 13, "orphans": []}, {"accepted": "13", "orphans": []}, {"accepted": 13, "orphans": "abc"})
+NONSENSE: tuple[object, ...] = (
+    {},
+    {"accepted": 13},
+    {"accepted": None, "orphans": []},
+    {"accepted": 13, "orphans": 7},
+    [],
+    7,
+    None,
+)
+
+
+@pytest.mark.parametrize("facts", [*ANSWERS, *NONSENSE])
+def test_an_answer_is_believed_by_its_own_anchor(journal: Journal, facts: object) -> None:
+    journal._append({"kind": "act", "act": "tenants create"})  # noqa: SLF001 - half of what a run does
+    answer = journal._append({"kind": "outcome", "of": 13, "facts": facts})  # noqa: SLF001 - likewise
+    assert fault(journal).startswith("AUDIT RECORD#000000000013: it has no anchor")
+    anchor(journal, answer)
+    assert faults(journal) == [] if facts in ANSWERS else fault(journal).startswith("AUDIT RECORD#000000000013: ")
+
+
+def test_an_act_of_accepting_alone_is_no_answer(journal: Journal) -> None:
+    """It may have been refused; and somebody may write and anchor one that lacks its argument."""
+    journal._append({"kind": "act", "act": "tenants create"})  # noqa: SLF001 - half of what a run does
+    journal.append({"kind": "act", "act": "audit accept"})
+    journal.append({"kind": "act", "act": "audit accept", "arguments": {"record": 13}})
+    assert fault(journal).startswith("AUDIT RECORD#000000000013: it has no anchor")
+
+
+# -- anchors without a record ------------------------------------------------------------------------------------------
+
+
+def restore(journal: Journal, number: int) -> None:
+    """Take the table back to when it had so many records."""
+    drop(journal, *(one.number for one in tail(journal, number + 1)))
+    put_head(journal, tail(journal, number)[0].head)
+
+
+def test_a_table_that_was_restored(shell: Shell, journal: Journal) -> None:
+    restore(journal, 8)
+    assert "it is missing: records up to 12 were anchored" in fault(journal)
+    assert "`panelgate audit accept 9` answers for it" in fault(journal)
+    shell.ok("tenants", "suspend", "acme")  # records 9 and 10 again
+    assert "AUDIT RECORD#000000000009: it is not the record that was anchored" in fault(journal)
+    assert shell.ok("audit", "accept", "9") == {"record": 9, "accepted": True, "orphans": 4}
+    assert accepted(shell) == ([], [9, 10, 11, 12])
+    assert "nothing to answer for" in shell.failure("audit", "accept", "9")
+    assert "Accepted without a record: an anchor of record 10." in shell("audit", "verify").out
+
+
+def test_a_table_that_was_restored_is_answered_for_at_once(shell: Shell, journal: Journal) -> None:
+    """The act of answering becomes one of the lost numbers itself."""
+    restore(journal, 8)
+    shell.ok("audit", "accept", "9")
+    shell.ok("tenants", "suspend", "acme")
+    shell.ok("tenants", "resume", "acme")
+    assert accepted(shell) == ([], [9, 10, 11, 12])
+
+
+@pytest.mark.parametrize("number", [3, 9, 10, 11, 12, 13, 14])
+def test_what_is_done_to_a_restored_journal_is_found(shell: Shell, journal: Journal, number: int) -> None:
+    """Without the answer, which is record 10, the first bad record is 9 again."""
+    named = 9 if number == 10 else number
+    restore(journal, 8)
+    shell.ok("audit", "accept", "9")
+    shell.ok("tenants", "suspend", "acme")
+    shell.ok("tenants", "resume", "acme")
+    kept = tail(journal, 1)
+    forged = chained(kept[number - 2].head, len(kept) - number + 1)
+    put(journal, *forged)
+    put_head(journal, forged[-1].head)
+    anchor(journal, *forged)
+    assert fault(journal).startswith(f"AUDIT {sort_key(named)}: it is not the record that was anchored")
+
+
+@pytest.mark.parametrize("number", [9, 11, 12, 13, 14])
+def test_the_end_of_a_restored_journal_is_cut_off(shell: Shell, journal: Journal, number: int) -> None:
+    restore(journal, 8)
+    shell.ok("audit", "accept", "9")
+    shell.ok("tenants", "suspend", "acme")
+    shell.ok("tenants", "resume", "acme")
+    restore(journal, number - 1)
+    assert fault(journal).startswith(f"AUDIT {sort_key(number)}: it is missing")
+
+
+def test_an_answer_whose_anchor_is_shown_late(journal: Journal) -> None:
+    restore(journal, 8)
+    lost = orphans(9, {one.number: one.hash for one in journal.records()}, journal.anchors())
+    answer = journal._append({"kind": "outcome", "facts": {"accepted": 9, "orphans": lost}})  # noqa: SLF001 - as above
+    clock = replace(journal.table.clock, sleep=lambda _seconds: anchor(journal, answer))
+    assert faults(replace(journal, table=replace(journal.table, clock=clock))) == []
+
+
+def test_more_is_lost_than_one_act_can_answer_for(shell: Shell, journal: Journal) -> None:
+    lost = chained(journal.head(), MAX_ORPHANS + 5)
+    log(journal, *(json.dumps({"record": one.number, "hash": one.hash}) for one in lost))
+    assert shell.ok("audit", "accept", "13")["orphans"] == MAX_ORPHANS
+    assert fault(journal).startswith(
+        f"AUDIT {sort_key(15)}: it is missing: records up to {12 + len(lost)} were anchored"
+    )
+    assert shell.ok("audit", "accept", f"{13 + MAX_ORPHANS}")["orphans"] == 5
+    assert accepted(shell) == ([], [one.number for one in lost])
+
+
+def test_a_false_anchor_hides_nothing_once_it_is_answered_for(shell: Shell, journal: Journal) -> None:
+    """Whoever may write the log group can put one there; nobody can take it away."""
+    anchor(journal, replace(tail(journal, 2)[0], hash="f" * 64))
+    assert "AUDIT RECORD#000000000002: it is not the record that was anchored" in fault(journal)
+    shell.ok("audit", "accept", "2")
+    assert accepted(shell) == ([], [2])
+    a_record_is_edited_with_its_hash(journal)
+    assert fault(journal).startswith("AUDIT RECORD#000000000005: ")
+
+
+def test_an_entry_that_is_no_anchor_is_answered_for(shell: Shell, journal: Journal) -> None:
+    log(journal, "hello")
+    assert "`panelgate audit accept 0` answers for it" in fault(journal)
+    assert shell.ok("audit", "accept", "0")["orphans"] == 1
+    assert accepted(shell) == ([], [0])
+    log(journal, "another")
+    assert "an entry that is no anchor" in fault(journal)
+
+
+@pytest.mark.parametrize("name", ["a_text_is_edited", "a_hash_is_edited", "a_record_is_deleted"])
+def test_nobody_answers_for_what_was_done_to_a_record(shell: Shell, journal: Journal, name: str) -> None:
+    TAMPERS[name][0](journal)
+    before = fault(journal)
+    assert shell.failure("audit", "accept", "5") == "Record 5 is not there, or was edited: nobody can answer for that."
+    assert fault(journal) == before
 
 
 def test_a_lost_reply_records_once(journal: Journal) -> None:
@@ -404,7 +574,7 @@ def test_more_than_dynamodb_and_cloudwatch_give_at_once(stage: Console, aws: Aws
     put_head(journal, records[-1].head)
     anchor(journal, *records)
     walk = journal.verify()
-    assert (walk.fault, walk.end) == (None, records[-1].head)
+    assert (walk.faults, walk.end) == ([], records[-1].head)
     assert sum(len(one.text) for one in journal.records()) > 2_000_000
     drop(journal, 50)
     assert fault(journal) == "AUDIT RECORD#000000000050: it is missing: the next one is RECORD#000000000051"
