@@ -218,7 +218,7 @@ class Scope:
     """What one client key may do; None means no restriction beyond the tenant's own.
 
     ``key`` is the id of the key, empty for a client as such, and limits nothing. ``expires`` is when it ends (epoch
-    µs), None for never.
+    µs), None for never. ``issuer``: its client has had a browser token when the key was admitted.
     """
 
     client: str
@@ -227,6 +227,7 @@ class Scope:
     networks: tuple[str, ...] = ()
     key: str = field(default="", compare=False)
     expires: int | None = None
+    issuer: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,7 +118,10 @@ class Tokens(Protocol):
         """Return the token that a caller shows, if there is such a one; it may have expired."""
 
     def issue(self, token: Token, key: TokenKey, *, until: int) -> bool:
-        """Store a token; False if the client key that asks for it (``token.scope.key``) is gone meanwhile."""
+        """Store a token; False if the client key that asks for it (``token.scope.key``) is found to be gone.
+
+        If its client is revoked meanwhile and that is not found, the token is refused like the client's others.
+        """
 
 
 class Pace(Protocol):

@@ -139,12 +139,13 @@ def _scope(item: Item, key: ClientKey | Token) -> Scope:
     if isinstance(key, Token):
         return key.scope
     stored = item["keys"][key.id]
-    return replace(scope(stored, client=stored["client"]), key=key.id)
+    client = stored["client"]
+    return replace(scope(stored, client=client), key=key.id, issuer=_issues(item, client))
 
 
 def _denied(item: Item | None, key: ClientKey | Token, now: int) -> Admission | None:
     """Say why an admission failed, or None when only the guess about the window was wrong."""
-    if item is None or not (_has_client(item, key) if isinstance(key, Token) else _has_key(item, key, now)):
+    if item is None or not (_issues(item, key.scope.client) if isinstance(key, Token) else _has_key(item, key, now)):
         return Stranger()
     if not item["active"]:
         return Suspended(tenant(item), limits.quota(item, now))
@@ -160,8 +161,8 @@ def _has_key(item: Item, key: ClientKey, now: int) -> bool:
     return bool(stored.get("expires", now + 1) > now)
 
 
-def _has_client(item: Item, token: Token) -> bool:
-    return token.scope.client in item.get(ISSUERS, ())
+def _issues(item: Item, client: str) -> bool:
+    return client in item.get(ISSUERS, ())
 
 
 def tenant(item: Mapping[str, Any]) -> Tenant:

@@ -1,17 +1,18 @@
 """The browser tokens; see ``ports.Tokens``.
 
 A token's item is written once, but for what its orders cost (``aws.wallet`` counts that). That its client was not
-revoked stands in the tenant's item, so that admission sees it in the update that it makes anyway.
+revoked stands in the tenant's item, so that admission sees it in the update that it makes anyway. It is written there
+with the client's first token.
 """
 
 import hmac
 from typing import Any
 
 from chalicelib.aws.directory import ISSUERS, scope, scope_attributes
-from chalicelib.aws.table import Item, Table, TransactionRefused, Write
+from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
 from chalicelib.clock import SECOND
 from chalicelib.keys import TokenKey
-from chalicelib.model import Token
+from chalicelib.model import Scope, Token
 
 # How long the item of an expired token is kept, for who wants to know what it was, in seconds.
 _KEPT = 24 * 3600
@@ -33,29 +34,33 @@ class DynamoTokens:
 
     def issue(self, token: Token, key: TokenKey, *, until: int) -> bool:
         """Store a token; False if the client key that asks for it is gone meanwhile."""
-        writes = [
-            Write(
-                f"T#{token.tenant}",
-                "TENANT",
-                update="ADD #issuers :clients",
-                # A client that was revoked must not come to be an issuer again.
-                condition="#keys.#key.#client = :client",
-                names={"#issuers": ISSUERS, "#keys": "keys", "#key": token.scope.key, "#client": "client"},
-                values={":clients": {token.scope.client}, ":client": token.scope.client},
-            ),
-            Write(
-                f"T#{token.tenant}",
-                f"TOKEN#{token.id}",
-                put=_item(token, key),
-                condition="attribute_not_exists(pk)",
-            ),
-        ]
+        pk = f"T#{token.tenant}"
+        made = Write(pk, f"TOKEN#{token.id}", put=_item(token, key), condition="attribute_not_exists(pk)")
         try:
-            self._table.transact(writes, until=until)
+            if token.scope.issuer:
+                # If the client is revoked meanwhile, its name goes, and the token is worth nothing.
+                self._table.write(made, until=until)
+            else:
+                self._table.transact([made, _noted(token.scope, pk)], until=until)
+        except ConditionFailed as failure:
+            stored = failure.old
         except TransactionRefused as refused:
-            stored = refused.failed.get(1)
-            return stored is not None and stored["digest"] == key.digest  # our own write, whose reply was lost
-        return True
+            stored = refused.failed.get(0)
+        else:
+            return True
+        return stored is not None and stored["digest"] == key.digest  # our own write, whose reply was lost
+
+
+def _noted(scope: Scope, pk: str) -> Write:
+    """Return the write that makes a client an issuer, but not one that was revoked."""
+    return Write(
+        pk,
+        "TENANT",
+        update="ADD #issuers :clients",
+        condition="#keys.#key.#client = :client",
+        names={"#issuers": ISSUERS, "#keys": "keys", "#key": scope.key, "#client": "client"},
+        values={":clients": {scope.client}, ":client": scope.client},
+    )
 
 
 def _item(token: Token, key: TokenKey) -> Item:

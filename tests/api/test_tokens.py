@@ -16,6 +16,7 @@ from chalicelib.clock import MINUTE, SECOND
 from chalicelib.keys import _checksum, new_browser_token, parse_browser_token, parse_client_key
 from chalicelib.model import Provider, Tenant, Token
 from tests.api.http import Answered, Caller, container, incoming, v2, v3
+from tests.faults import Hit, Wire, reply_lost
 from tests.market import Market
 from tests.world import COMMENTS, FOLLOWERS, LINK, World, buys_and_loses_the_answer, cannot_be_reached, says
 
@@ -272,6 +273,44 @@ def test_401_a_client_that_is_revoked_while_it_asks_gets_none(shop: World) -> No
     made = Token(id=key.id, tenant="shop", scope=session.scope, expires=shop.time.at + SECOND)
     assert issuing.issue(made, key, until=shop.time.at + SECOND) is False
     assert issuing.find(key) is None
+
+
+def test_only_a_clients_first_token_is_noted_in_its_tenants_item(shop: World) -> None:
+    another = client(shop)
+    first, further = ["update_item", "transact_write_items"], ["update_item", "put_item"]
+    for key, expected in ((shop.key, first), (shop.key, further), (another, first), (shop.key, further)):
+        shop.time.sleep(60)
+        asker, recorded = container(shop)
+        child = token(asker, key)
+        assert [name for name, _ in recorded.calls] == expected
+        placed(shop, child)
+
+
+def test_401_a_further_token_of_a_client_that_is_revoked_while_it_asks_is_none(shop: World) -> None:
+    issued = shop.clients.create("shop")
+    token(shop, issued.key)
+    shop.time.sleep(60)
+
+    def revoke_first(hit: Hit) -> Any:
+        shop.clients.revoke(issued.client.id)
+        return hit.call()
+
+    wire = Wire(shop, revoke_first, at=1)
+    child = token(replace(shop, parts=shop.twin(wire.client(shop.parts.table.client))), issued.key)
+    assert wire.names[-1] == "put_item"
+    assert refused(page(shop, child, ADD)) == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_token_whose_reply_is_lost_is_a_token(shop: World, before: int) -> None:
+    for _ in range(before):
+        token(shop)
+    shop.time.sleep(60)
+    wire = Wire(shop, reply_lost, at=1)
+    child = token(replace(shop, parts=shop.twin(wire.client(shop.parts.table.client))))
+    assert wire.calls == 3
+    placed(shop, child)
+    assert len(list(shop.parts.table.query("T#shop", "TOKEN#"))) == before + 1
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,8 @@ def tour_api_handler(tour: Tour) -> None:
         assert v3(market, {"action": action}).status == 200
     assert v3(market, {"action": "orders", "idempotency_key": "k"}).json["orders"] == []
     assert "order" in v2(market, {**order, "service": first, "quantity": 997}).json
-    token = v3(market, {"action": "token", "actions": ["add", "orders"], "ttl": 600, "origin": origin}).json["token"]
+    asked = {"action": "token", "actions": ["add", "orders"], "ttl": 600, "origin": origin}
+    _, token = (v3(market, asked).json["token"] for _ in range(2))
     page = {"authorization": f"Bearer {token}", "origin": origin}
     assert v3(market, {**order, "service": first, "quantity": 996}, headers=page).status == 200
     assert len(v3(market, {"action": "orders"}, headers=page).json["orders"]) == 1
