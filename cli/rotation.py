@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.aws.rotations import Rotation, Rotations, Step
+from chalicelib.aws.rotations import ENDS, Moved, Rotation, Rotations, Step
 from chalicelib.aws.vault import CURRENT, MARKED_FOR_DELETION, PENDING, PREVIOUS, NoKey
 from chalicelib.clock import SECOND
 from chalicelib.errors import Unavailable
@@ -68,6 +68,8 @@ class Rotating:
                 it leaves are not settled.
         """
         known = self._begun(key, token)
+        if known is not None and known.step in ENDS:
+            return self._ended(known, key)
         if known is None:
             before = self._in_use()
             if before is not None and self._holds(before, key):
@@ -84,8 +86,6 @@ class Rotating:
             self._check_orders(known)
         if known.step is Step.PENDING:
             self._store(known, key, token)
-        elif known.step in (Step.FAILED, Step.ROLLED_BACK):
-            raise Failure(f"The rotation {known.version} has ended as {known.step}. Use another token for a new one.")
         return known
 
     def _begun(self, key: str, token: str | None) -> Rotation | None:
@@ -101,6 +101,8 @@ class Rotating:
             self._roll_back(unfinished)
             unfinished = None
         known = unfinished if token is None else self.rotations.get(account, token)
+        if known is not None and known.step in ENDS:
+            return known
         if known is not None and known.step is not Step.PENDING and not self._holds(known.version, key):
             if token is not None:
                 raise self._is_another_key(known, token)
@@ -112,14 +114,29 @@ class Rotating:
             self.rotations.advance(unfinished, Step.DONE, by=self.by, reason=CUT_SHORT)
         return known
 
+    def _ended(self, rotation: Rotation, key: str) -> Rotation:
+        """Return the rotation of a token that was used, if it brought the key that is in use."""
+        version = self._in_use()
+        if version == rotation.version:
+            if not self._holds(version, key):
+                raise self._is_another_key(rotation, version)
+            return self._is_in_use(version)
+        raise Failure(
+            f"The rotation {rotation.version} has ended as {rotation.step}, and version {version or 'none'} is in use."
+            " Use another token for a new one."
+        )
+
     def _in_use(self) -> str | None:
-        """Return the version that is in use, if one is.
+        """Return the version that is in use, if one is; one that was given up is not, or no longer.
 
         Secrets Manager makes the first version of a secret the current one at once, and it stays that when it fails.
         """
         current = self._current()
         found = None if current is None else self.rotations.get(self.provider.account, current)
-        return None if found is not None and found.step is Step.FAILED else current
+        if found is None or found.step is not Step.FAILED:
+            return current
+        self._take_out_of_use(found)
+        return found.before
 
     def _current(self) -> str | None:
         labels = self.console.parts.vault.labels(self.provider.account)
@@ -243,7 +260,13 @@ class Rotating:
         self.console.parts.vault.promote(account, rotation.version)
         if account.tenant is not None:
             self.console.registry.set_own_key(account.tenant, account.provider, is_used=True)
-        return self.rotations.advance(rotation, Step.PROMOTED, by=self.by)
+        try:
+            return self.rotations.advance(rotation, Step.PROMOTED, by=self.by)
+        except Moved:
+            moved = self.rotations.get(account, rotation.version)
+            if moved is not None and moved.step is Step.FAILED:  # given up after it was looked whether it is in use
+                self._take_out_of_use(moved)
+            raise
 
     def _observe(self, rotation: Rotation, new: ProviderKey) -> Rotation:
         """Watch a key that has come into use; return its rotation as done, or as to be rolled back.
@@ -316,6 +339,8 @@ class Rotating:
         if rotation is None:
             current = self._current()
             rotation = None if current is None else self.rotations.get(account, current)
+            if rotation is not None and rotation.step is Step.FAILED and self._take_out_of_use(rotation):
+                return rotation
         elif rotation.step in (Step.PENDING, Step.PROVED):
             return self._give_up(rotation)
         if rotation is None or rotation.step in (Step.FAILED, Step.ROLLED_BACK):
@@ -354,19 +379,33 @@ class Rotating:
         return self.rotations.advance(rotation, Step.ROLLED_BACK, by=self.by)
 
     def _give_up(self, rotation: Rotation) -> Rotation:
-        """End a rotation that was broken off before its key was recorded as in use; it may be in use all the same."""
+        """End a rotation that was broken off before its key was recorded as in use; it may be in use all the same.
+
+        It is recorded first, so that no command that goes on with it can record its key as in use after it was taken
+        out of use; who dies in between is made good by the next command.
+        """
         account, vault = rotation.account, self.console.parts.vault
         labels = vault.labels(account).get(rotation.version, frozenset())
-        if CURRENT in labels and rotation.before is not None:
-            if rotation.other_account:
-                self._leave_account()
-            vault.promote(account, rotation.before)
-        elif CURRENT in labels and account.tenant is not None:
-            self.console.registry.set_own_key(account.tenant, account.provider, is_used=False)
+        if rotation.other_account and rotation.before is not None and CURRENT in labels:
+            self._leave_account()
         ended = self.rotations.advance(rotation, Step.FAILED, by=self.by, reason="given up by the operator")
+        self._take_out_of_use(rotation)
         if PENDING in labels:
             vault.discard_pending(account, rotation.version)
         return ended
+
+    def _take_out_of_use(self, rotation: Rotation) -> bool:
+        """Use what was used before a version, the key before or the operator's; return False if it was not in use."""
+        account, registry = rotation.account, self.console.registry
+        if self._current() != rotation.version:
+            return False
+        if rotation.before is not None:
+            self.console.parts.vault.promote(account, rotation.before)
+            return True
+        if account.tenant is None or account.provider not in registry.tenant(account.tenant).own_keys:
+            return False
+        registry.set_own_key(account.tenant, account.provider, is_used=False)
+        return True
 
 
 def spelled(proof: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,9 @@ NO_SUCH, MARKED_FOR_DELETION = "ResourceNotFoundException", "InvalidRequestExcep
 GONE = frozenset({NO_SUCH, MARKED_FOR_DELETION})
 """What Secrets Manager says of a secret that is not there, or is being deleted."""
 
+NOT_LABELLED = "InvalidParameterException"
+"""What it says of a label that is to be taken from a version which does not have it."""
+
 
 class NoKey(Unavailable):
     """There is no such version, its secret is being deleted, or what it holds was not stored for this account."""
@@ -249,9 +252,13 @@ class SecretsVault:
             self.discard_pending(account, version)
 
     def discard_pending(self, account: Account, version: str) -> None:
-        """Take the label of a pending version away: it is current now, or it did not prove itself."""
+        """Take the label of a pending version away, if it has it: it is current now, or it did not prove itself."""
         name = self._settings.provider_secret(account)
-        self._client.update_secret_version_stage(SecretId=name, VersionStage=PENDING, RemoveFromVersionId=version)
+        try:
+            self._client.update_secret_version_stage(SecretId=name, VersionStage=PENDING, RemoveFromVersionId=version)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != NOT_LABELLED:
+                raise
 
     def forget(self, account: Account) -> None:
         """Schedule the secret's deletion with Secrets Manager's recovery window of 30 days."""

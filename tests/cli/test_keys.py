@@ -262,6 +262,28 @@ def test_a_used_token_with_another_key_is_refused(
     assert current(stage, Account(smosale)) == NEW
 
 
+def test_a_used_token_does_not_speak_for_a_key_that_came_later(
+    shell: Shell, sandbox: Sandbox, smosale: str, second_key: str, stage: Console
+) -> None:
+    shell.ok(*ROTATE, "--token", TOKEN, stdin=second_key)
+    sandbox.panels[smosale].keys.append(OTHER)
+    later = shell.ok(*ROTATE, stdin=OTHER)["version"]
+    error = shell.failure(*ROTATE, "--token", TOKEN, stdin=second_key)
+    assert error == (
+        f"The rotation {TOKEN} has ended as done, and version {later} is in use. Use another token for a new one."
+    )
+    assert current(stage, Account(smosale)) == OTHER
+
+
+@pytest.mark.usefixtures("other_account")
+def test_a_used_token_gives_a_withdrawn_own_key_again(shell: Shell, smosale: str, acme: str, stage: Console) -> None:
+    shell.ok(*ROTATE, "--tenant", acme, "--token", TOKEN, stdin=OTHER)
+    shell.ok("keys", "withdraw", smosale, "--tenant", acme)
+    given = shell.ok(*ROTATE, "--tenant", acme, "--token", TOKEN, stdin=OTHER)
+    assert (given["version"], given["balance"]) == (TOKEN, Decimal("12.5"))
+    assert stage.registry.tenant(acme).own_keys == {smosale}
+
+
 def test_secrets_manager_itself_refuses_a_used_token_with_another_key(smosale: str, stage: Console) -> None:
     vault = stage.parts.vault
     vault.store_pending(Account(smosale), NEW, token=TOKEN)

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count, pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from chalicelib.aws.rotations import ENDS, STEPS, Moved, Rotation, Rotations, St
 from chalicelib.aws.vault import CURRENT, PREVIOUS
 from chalicelib.clock import SECOND
 from chalicelib.errors import Refusal
+from chalicelib.keys import ProviderKey
 from chalicelib.model import Account, Tenant
 from chalicelib.panels.dialect import Reply
 from chalicelib.purchase import ANSWER_TIME
@@ -28,6 +30,10 @@ WATCH = 3
 
 class Died(BaseException):
     """The command's process is gone."""
+
+
+def die() -> None:
+    raise Died
 
 
 @dataclass
@@ -62,6 +68,22 @@ class Life:
 
 
 @dataclass
+class Meeting(Life):
+    """A life in which somebody else does something, right before one of its calls."""
+
+    other: Callable[[], object] = die
+    has_met: bool = False
+
+    def call(self, name: str, act: Callable[[], Any]) -> Any:
+        self.calls.append(name)
+        if len(self.calls) - 1 == self.last:
+            with contextlib.suppress(Failure):  # there may be nothing to do
+                self.other()
+                self.has_met = True
+        return act()
+
+
+@dataclass
 class Operator:
     """Runs commands on a stage, each in a process of its own."""
 
@@ -90,6 +112,12 @@ class Operator:
     @property
     def rotations(self) -> Rotations:
         return Rotations(self.world.parts.table)
+
+    def used(self) -> ProviderKey:
+        """Return what new orders are bought with."""
+        tenant = self.account.tenant
+        is_own = tenant is None or "smosale" in self.world.registry.tenant(tenant).own_keys
+        return self.world.twin().vault.key(self.account if is_own else SMOSALE)
 
     def unfinished(self) -> Rotation:
         found = self.rotations.unfinished(self.account)
@@ -121,10 +149,6 @@ class WhenInUse:
             self.is_done = True
             self.act()
         return tells_a_balance(panel, fields)
-
-
-def die() -> None:
-    raise Died
 
 
 def dies_in_its_watch(world: World, operator: Operator, key: str) -> None:
@@ -305,6 +329,119 @@ def test_a_rotation_that_was_broken_off_can_be_given_up_at_any_call(world: World
         if life.last >= len(life.calls):
             break
     assert died > 40
+
+
+@pytest.mark.parametrize("tenant", [None, "acme"])
+def test_who_gives_up_a_rotation_that_runs_elsewhere_has_the_key_before_whatever_call_that_is_at(
+    world: World, operator: Operator, tenant: str | None
+) -> None:
+    """With a tenant: its first own key, before which there is none."""
+    met = 0
+    for number in count():
+        new = f"pk-the-new-one-{number:04}"
+        world.panel.keys = {PROVIDER_KEY, new}
+        if tenant is not None:
+            tenant = f"own-{number}"
+            world.add_tenant(Tenant(id=tenant))
+        runs = replace(operator, account=Account("smosale", tenant))
+        meeting = Meeting(number, other=runs.roll_back)
+        with contextlib.suppress(Failure, Moved):
+            runs.rotate(new, meeting)
+        if not meeting.has_met:
+            with contextlib.suppress(Failure):  # a first key stays
+                runs.roll_back()
+        else:
+            met += 1
+            assert runs.used().value == PROVIDER_KEY
+        assert current(world) == PROVIDER_KEY
+        check_record(world, runs.account)
+        check(world)
+        if number >= len(meeting.calls):
+            break
+    assert met > 8, "they hardly ever met: this showed nothing"
+
+
+PROMOTES = "update_secret_version_stage"
+
+
+@pytest.mark.parametrize("tenant", [None, "acme"])
+def test_a_rotation_that_goes_on_while_it_is_given_up_ends_one_way_or_the_other(
+    world: World, operator: Operator, tenant: str | None
+) -> None:
+    """What is recorded of the key is what became of it, whoever is first."""
+    met = 0
+    for number in count():
+        new = f"pk-the-new-one-{number:04}"
+        world.panel.keys = {PROVIDER_KEY, new}
+        if tenant is not None:
+            tenant = f"own-{number}"
+            world.add_tenant(Tenant(id=tenant))
+        runs = replace(operator, account=Account("smosale", tenant))
+        with pytest.raises(Died):
+            runs.rotate(new, Life(until=PROMOTES, is_done=True))
+        version = runs.unfinished().version
+        meeting = Meeting(number, other=partial(runs.rotate, new))
+        # Secrets Manager itself moves a label only from where it is.
+        with contextlib.suppress(Failure, Moved, ClientError):
+            runs.roll_back(meeting)
+        met += meeting.has_met
+        ended = runs.rotations.get(runs.account, version)
+        assert ended is not None
+        assert (runs.used().version == version) == (ended.step is Step.DONE)
+        check_record(world, runs.account)
+        if tenant is None:
+            with contextlib.suppress(Failure):
+                runs.roll_back()
+        if number >= len(meeting.calls):
+            break
+    assert met > 2, "they hardly ever met: this showed nothing"
+
+
+@pytest.mark.parametrize("tenant", [None, "acme"])
+def test_giving_up_a_rotation_whose_key_came_into_use_may_die_at_any_call(
+    world: World, operator: Operator, tenant: str | None
+) -> None:
+    died = 0
+    for life in deaths():
+        new = f"pk-the-new-one-{died:04}"
+        world.panel.keys = {PROVIDER_KEY, new}
+        if tenant is not None:
+            tenant = f"own-{died}"
+            world.add_tenant(Tenant(id=tenant))
+        runs = replace(operator, account=Account("smosale", tenant))
+        with pytest.raises(Died):
+            runs.rotate(new, Life(until=PROMOTES, is_done=True))
+        if tenant is not None:
+            world.registry.set_own_key(tenant, "smosale", is_used=True)
+        try:
+            runs.roll_back(life)
+        except Died:
+            died += 1
+            with contextlib.suppress(Failure):  # it may have been done
+                runs.roll_back()
+        assert runs.used().value == PROVIDER_KEY
+        check_record(world, runs.account)
+        if life.last >= len(life.calls):
+            break
+    assert died > 10, "it hardly ever died: this showed nothing"
+
+
+@pytest.mark.parametrize("command", ["rollback", "rotate"])
+def test_a_key_that_came_into_use_although_it_was_given_up_is_taken_out_of_use(
+    world: World, operator: Operator, command: str
+) -> None:
+    """One command gave it up, and the one that promoted it meanwhile died before it saw that."""
+    new, vault, old = "pk-the-new-one-1", world.parts.vault, world.parts.vault.key(SMOSALE)
+    begun = operator.work().begin(new, token=None, other_account=False)
+    operator.roll_back()
+    vault.promote(SMOSALE, begun.version)
+    if command == "rollback":
+        operator.roll_back()
+        assert current(world) == PROVIDER_KEY
+    else:
+        world.panel.keys |= {new}
+        assert operator.rotate(new).before == old.version
+    check_record(world)
 
 
 def test_a_first_own_key_that_was_given_up_at_any_call_can_be_given_again(world: World, operator: Operator) -> None:
