@@ -314,7 +314,7 @@ def test_a_lambda_may_do_all_that_it_does_and_does_all_that_it_may(
     function: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("chalicelib.settlement._MARKS", 1)  # who needs an older one reads it by its key
+    monkeypatch.setattr("chalicelib.inquiry._MARKS", 1)  # who needs an older one reads it by its key
     tour = Tour(strict, new_table, roles, function)
     for scenario in (*SCENARIOS, Scenario("settle_searches", "", unknown(vanished), settle)):
         if ACTS.get(scenario.act) == function:
