@@ -251,32 +251,32 @@ SCENARIOS = (
     ),
     Scenario(
         "settle_refunds",
-        "query query query query query query batch_get_item get_secret_value send transact_write_items update_item send"
-        " query query put_item query query query query query query",
+        "query query query get_item query query query batch_get_item get_secret_value send transact_write_items"
+        " update_item send query query put_item query query query query query query",
         buys(f"{NAME}-partial", 90),
         settle,
     ),
     Scenario(
         "settle_binds",
-        "query query query query query batch_get_item query get_secret_value send query batch_get_item query put_item"
-        " query query query batch_get_item query query send query batch_get_item query"
+        "query query query get_item query query batch_get_item query get_secret_value send query batch_get_item query"
+        " put_item query query query batch_get_item get_item query query send query batch_get_item query"
         " transact_write_items query query query",
         unknown(lost),
         settle,
     ),
     Scenario(
         "settle_disproves",
-        "query query query query query batch_get_item query get_secret_value send query batch_get_item query put_item"
-        " query query query batch_get_item query query send transact_write_items query query"
+        "query query query get_item query query batch_get_item query get_secret_value send query batch_get_item query"
+        " put_item query query query batch_get_item get_item query query send transact_write_items query query"
         " query",
         unknown(vanished, minutes=3),
         settle,
     ),
     Scenario(
         "settle_confirms",
-        "query query query query query batch_get_item query get_secret_value update_item send query batch_get_item"
-        " query put_item query query query batch_get_item query query update_item send transact_write_items query"
-        " query query",
+        "query query query get_item query query batch_get_item query get_secret_value update_item send query"
+        " batch_get_item query put_item query query query batch_get_item get_item query query update_item send"
+        " transact_write_items query query query",
         unconfirmed,
         settle,
         slug="smmafrica",
