@@ -12,7 +12,7 @@ from chalicelib.errors import AnswerLost, NeverSent
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.ports import Sender
 from chalicelib.wiring import Parts
-from tests.world import MovableClock
+from tests.stage import MovableClock
 
 SEND, TRANSACT = "send", "transact_write_items"
 

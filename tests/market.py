@@ -4,26 +4,22 @@ import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from chalicelib import jobs
-from chalicelib.aws.clients import Clients
-from chalicelib.aws.registry import Registry
 from chalicelib.clock import SECOND
 from chalicelib.errors import NeverSent
 from chalicelib.model import Account, Provider, Tenant
 from chalicelib.panels import DIALECTS
 from chalicelib.panels.dialect import Reply, Request
-from chalicelib.settings import Settings
-from chalicelib.wiring import Parts, assemble
 from cli.seed import PANELS
+from sandbox import orders
 from sandbox.exchange import receive
 from sandbox.messages import Request as Heard
-from sandbox.orders import Order, Stage
 from sandbox.panel import Customer, Panel
 from sandbox.profiles import PROFILES
-from tests.world import MovableClock
+from tests.stage import MovableClock, Stage
 
 
 @dataclass
@@ -63,31 +59,26 @@ class Panels:
         return Reply(parcel.status, {name.lower(): value for name, value in parcel.headers}, parcel.body)
 
 
-@dataclass
-class Market:
+@dataclass(kw_only=True)
+class Market(Stage):
     """A stage with the five providers and a tenant with money."""
 
-    parts: Parts
-    secrets: Any
-    registry: Registry
-    clients: Clients
     network: Panels
-    time: MovableClock
-    key: str = ""
+
+    CREDIT: ClassVar[int] = 1000 * SECOND
 
     @classmethod
     def new(cls, stage: str, dynamodb: Any, secrets: Any, *, slugs: Collection[str] = ()) -> "Market":
         """Make one with these panels, or with all."""
         time = MovableClock()
         network = Panels(time)
-        parts = assemble(Settings(stage), dynamodb, secrets, network, time.clock)
-        market = cls(parts, secrets, Registry(parts.table), Clients(parts.table), network, time)
+        market = cls.wired(stage, dynamodb, secrets, sender=network, time=time, network=network)
         for seeded in PANELS if not slugs else [one for one in PANELS if one.slug in slugs]:
-            market._add_provider(seeded.slug, seeded.dialect)
+            market.add_provider(seeded.slug, seeded.dialect)
         market.key = market.add_tenant(Tenant(id="acme", interval=1, burst=1000))
         return market
 
-    def _add_provider(self, slug: str, dialect: str) -> None:
+    def add_provider(self, slug: str, dialect: str) -> None:
         panel, capabilities = self.panel(slug), DIALECTS[dialect].capabilities
         panel.set_funds(panel.balance * 1_000_000)
         provider = self.registry.add_provider(
@@ -100,22 +91,14 @@ class Market:
                 burst=capabilities.burst,
             )
         )
-        version = self.parts.vault.store_pending(Account(slug), panel.keys[0], token="0" * 32).version
-        self.parts.vault.promote(Account(slug), version)
+        self.put_key(provider.account, panel.keys[0], token="0" * 32)
         jobs.sync_catalog(self.parts, provider)
-
-    def add_tenant(self, tenant: Tenant, *, credit: int = 1000 * SECOND) -> str:
-        self.registry.create_tenant(tenant)
-        if credit:
-            self.parts.wallet.credit(tenant.id, credit, reference="start")
-        return self.clients.create(tenant.id).key
 
     def give_own_key(self, slug: str, tenant: str = "acme", *, balance: int = 1_000_000) -> str:
         """Open an account of a tenant's own at a panel, and have its orders bought with it; return its key."""
         key, account = f"own-key-of-{tenant}-at-{slug}", Account(slug, tenant)
         self.panel(slug).customers[tenant] = Customer([key], Decimal(balance))
-        version = self.parts.vault.store_pending(account, key, token="1" * 32).version
-        self.parts.vault.promote(account, version)
+        self.put_key(account, key, token="1" * 32)
         self.registry.set_own_key(tenant, slug, is_used=True)
         return key
 
@@ -128,7 +111,7 @@ class Market:
         number = max(of_kind, key=lambda service: bool(service.dripfeed)).id
         return number * 1000 + self.registry.provider(slug).number
 
-    def bought(self, slug: str) -> list[Order]:
+    def bought(self, slug: str) -> list[orders.Order]:
         return list(self.panel(slug).orders.values())
 
     def asked(self, slug: str, action: str) -> list[dict[str, Any]]:
@@ -139,18 +122,10 @@ class Market:
         """Return with which keys a panel was asked for some actions, in turn."""
         return [key for heard, action, key in self.network.keys if heard == slug and action in actions]
 
-    def move(self, slug: str, order: int, stage: Stage, tenant: str = "acme") -> None:
+    def move(self, slug: str, order: int, stage: orders.Stage, tenant: str = "acme") -> None:
         """Put one of our orders at a stage at its panel, and let what we know of it grow old."""
         record = self.parts.orders.get(tenant, order)
         assert record is not None
         panel = self.panel(slug)
         panel.move(panel.find(str(record.provider_order)), stage)
         self.time.at += 16 * SECOND
-
-    def money(self, tenant: str = "acme") -> tuple[int, int]:
-        """Return what a tenant's wallet has, available and held; it must be what its ledger adds up to."""
-        balances, entries = self.parts.wallet.balances(tenant), list(self.parts.wallet.ledger(tenant))
-        assert balances.available == sum(entry["available"] for entry in entries)
-        assert balances.held == sum(entry["held"] for entry in entries)
-        assert min(balances.available, balances.held) >= 0
-        return balances.available, balances.held

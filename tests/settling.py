@@ -7,13 +7,11 @@ from typing import Any
 from chalicelib.clock import MINUTE, SECOND
 from chalicelib.commands import AddCommand
 from chalicelib.errors import AnswerLost
-from chalicelib.gateway import Credentials
 from chalicelib.jobs import settle_orders, sweep_orders
 from chalicelib.model import Order, OrderState
 from chalicelib.panels.dialect import Reply, Request
-from chalicelib.purchase import Deadline, Receipt
-from chalicelib.session import Session
-from chalicelib.wiring import Parts, assemble
+from chalicelib.purchase import Receipt
+from chalicelib.wiring import Parts
 from sandbox.orders import Order as Sold
 from tests.market import Market, Panels
 from tests.world import LINK
@@ -64,8 +62,7 @@ class Shop:
 
     @property
     def parts(self) -> Parts:
-        parts, market = self.market.parts, self.market
-        return assemble(parts.settings, parts.table.client, market.secrets, self.lossy, parts.clock)
+        return self.market.twin(sender=self.lossy)
 
     def service(self, slug: str, rank: int = 0) -> int:
         """Return the public id of a panel's service of type Default, by its place among them."""
@@ -80,10 +77,9 @@ class Shop:
         given = {"service": self.service(slug), "link": f"{LINK}/{self.number}", "quantity": quantity, **fields}
         command = AddCommand.read({name: value for name, value in given.items() if value is not None})
         self.lossy.lost = lost
-        gateway = self.parts.gateway
-        session = gateway.admit(Credentials(key or self.market.key), Deadline(self.market.time.at + 25 * SECOND))
-        assert isinstance(session, Session)
-        receipt = gateway.execute(session, command)
+        parts = self.parts
+        session = self.market.session(key, parts)
+        receipt = parts.gateway.execute(session, command)
         assert isinstance(receipt, Receipt)
         order = self.market.parts.orders.get(session.tenant.id, receipt.order)
         assert order is not None

@@ -23,7 +23,7 @@ from chalicelib.panels.dialect import Reply, Request
 from chalicelib.ports import Sender
 from chalicelib.purchase import Deadline, Receipt
 from chalicelib.session import Session
-from chalicelib.wiring import Parts, assemble
+from chalicelib.wiring import Parts
 from cli.chain import Record
 from cli.console import Aws, Console
 from cli.journal import Anchor, Journal
@@ -32,7 +32,8 @@ from sandbox.orders import Order as Sold
 from sandbox.panel import Panel
 from tests.faults import Killed, Wire
 from tests.market import Market
-from tests.world import LINK, MovableClock, allowances, days
+from tests.stage import MovableClock, allowances, days
+from tests.world import LINK
 
 CREDIT = 1000 * SECOND
 QUIET = 2 * MINUTE
@@ -123,7 +124,7 @@ class Stall:
         sender: Sender = Punctual(self.parts.sender, clock)
         if wire is not None:
             table, sender, secrets = wire.client(table), wire.sender(sender), wire.client(secrets)
-        return assemble(self.parts.settings, table, secrets, sender, clock)
+        return self.market.twin(table, secrets, sender, clock)
 
     # -- what happens ----------------------------------------------------------------------------------------------
 

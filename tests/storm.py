@@ -19,13 +19,11 @@ from chalicelib.aws.audit import findings
 from chalicelib.clock import MINUTE, SECOND
 from chalicelib.commands import AddCommand
 from chalicelib.errors import AnswerLost, NeverSent, Refusal, StoreBusy
-from chalicelib.gateway import Credentials
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
 from chalicelib.model import FINAL, Account, Order, OrderState, Tenant
 from chalicelib.panels.dialect import Reply, Request
-from chalicelib.purchase import Deadline, Receipt
-from chalicelib.session import Session
-from chalicelib.wiring import Parts, assemble
+from chalicelib.purchase import Receipt
+from chalicelib.wiring import Parts
 from sandbox.orders import Order as Sold
 from tests.faults import Killed
 from tests.market import Market
@@ -250,21 +248,12 @@ class Storm:
         """Buy from a cold container, as one call of a tenant's program."""
         parts = self.container()
         with contextlib.suppress(Killed, Refusal, StoreBusy):
-            deadline = Deadline(self.market.time.at + 25 * SECOND)
-            session = parts.gateway.admit(Credentials(key), deadline)
-            assert isinstance(session, Session)
-            receipt = parts.gateway.execute(session, command)
+            receipt = parts.gateway.execute(self.market.session(key, parts), command)
             assert isinstance(receipt, Receipt)
 
     def container(self) -> Parts:
-        parts = self.market.parts
-        return assemble(
-            parts.settings,
-            FaultyStore(parts.table.client, self.weather),  # type: ignore[arg-type]
-            self.market.secrets,
-            FaultySender(self.market, self.weather),
-            parts.clock,
-        )
+        store = FaultyStore(self.market.parts.table.client, self.weather)
+        return self.market.twin(dynamodb=store, sender=FaultySender(self.market, self.weather))
 
     def pass_time(self, time: int) -> None:
         """Let time pass: late purchases arrive, and the schedules run each minute."""

@@ -18,7 +18,8 @@ from chalicelib.ports import Admitted, Suspended, Throttled
 from chalicelib.settings import Settings
 from chalicelib.wiring import SYSTEM_CLOCK, assemble
 from tests.conftest import aws_client
-from tests.world import MovableClock, PretendPanel, World
+from tests.stage import MovableClock
+from tests.world import PretendPanel, World
 
 INTERVAL, BURST = 20_000, 10  # 50/s
 

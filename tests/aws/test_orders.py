@@ -13,7 +13,8 @@ from chalicelib.errors import AlreadyBound
 from chalicelib.jobs import sweep_orders
 from chalicelib.model import Account, Attempt, Funding, Order, OrderState, OrderStatus, Reading
 from chalicelib.ports import Accepted, Broke, Claimed
-from tests.world import LINK, START, World
+from tests.stage import START
+from tests.world import LINK, World
 
 CREDIT, PRICE = 100 * SECOND, 900_000
 UNTIL = START + 1000 * SECOND

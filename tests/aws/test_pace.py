@@ -15,7 +15,8 @@ from chalicelib.clock import HOUR, MINUTE, SECOND
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import OrderState, Provider
 from chalicelib.panels.dialect import Reply
-from tests.world import LINK, MovableClock, PretendPanel, World, buys, says
+from tests.stage import MovableClock
+from tests.world import LINK, PretendPanel, World, buys, says
 
 
 @pytest.fixture

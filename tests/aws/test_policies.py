@@ -23,7 +23,7 @@ from chalicelib.jobs import settle_orders, sync_catalogs
 from chalicelib.keys import new_client_key
 from chalicelib.model import Account
 from chalicelib.testmode import Offer
-from chalicelib.wiring import Parts, assemble
+from chalicelib.wiring import Parts
 from sandbox.faults import ActiveFault
 from tests.api.http import incoming, v2, v3
 from tests.conftest import ROOT, aws_client, emulated_aws, stages, table_schema
@@ -97,10 +97,8 @@ class Role:
 
     def parts(self, market: Market) -> Parts:
         """Return a container that acts under this role."""
-        parts = market.parts
-        sender = Punctual(parts.sender, parts.clock)
-        dynamodb, secrets = self._watched("dynamodb"), self._watched("secretsmanager")
-        return assemble(parts.settings, dynamodb, secrets, sender, parts.clock)
+        sender = Punctual(market.parts.sender, market.parts.clock)
+        return market.twin(self._watched("dynamodb"), self._watched("secretsmanager"), sender)
 
 
 _TRANSACTED = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}

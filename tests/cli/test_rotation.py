@@ -19,7 +19,7 @@ from chalicelib.keys import ProviderKey
 from chalicelib.model import Account, Tenant
 from chalicelib.panels.dialect import Reply
 from chalicelib.purchase import ANSWER_TIME
-from chalicelib.wiring import Parts, assemble
+from chalicelib.wiring import Parts
 from cli.console import Aws, Console, Failure
 from cli.rotation import REJECTED, Rotating
 from tests.world import PROVIDER_KEY, World, buys
@@ -93,9 +93,8 @@ class Operator:
     watch: int = WATCH
 
     def parts(self, life: Life) -> Parts:
-        parts = self.world.parts
-        clients = (life.wrapped(parts.table.client), life.wrapped(self.world.secrets), life.wrapped(self.world.panel))
-        return assemble(parts.settings, *clients, parts.clock)
+        world = self.world
+        return world.twin(*map(life.wrapped, (world.parts.table.client, world.secrets, world.panel)))
 
     def work(self, life: Life | None = None) -> Rotating:
         console = Console(stage=self.world.parts.settings.stage)

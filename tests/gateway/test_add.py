@@ -312,8 +312,7 @@ def test_too_little_time_left_starts_nothing(world: World) -> None:
 
 def test_a_rotated_key_is_used_at_once_when_the_old_one_is_rejected(world: World) -> None:
     world.add()
-    new = world.parts.vault.store_pending(Account("smosale"), "pk-the-new-one-99", token="1" * 32)
-    world.parts.vault.promote(Account("smosale"), new.version)
+    world.put_key(Account("smosale"), "pk-the-new-one-99", token="1" * 32)
     world.panel.keys = {"pk-the-new-one-99"}
 
     receipt = world.add()

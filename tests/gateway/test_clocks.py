@@ -14,8 +14,8 @@ from chalicelib.model import OrderState
 from chalicelib.panels.dialect import Reply
 from tests.faults import SEND, Fault, Hit, Wire, killed_before, late, reply_lost, vanished
 from tests.scenarios import FOR_EVER, NAME, known, mishap, unknown
+from tests.stage import MovableClock
 from tests.stall import CREDIT, Stall
-from tests.world import MovableClock
 
 AHEAD, BEHIND = 5 * MINUTE, -5 * MINUTE
 PRICE = 900_000

@@ -21,7 +21,8 @@ from chalicelib.clock import SECOND, Clock
 from chalicelib.model import OrderState, Tenant
 from chalicelib.wiring import Parts
 from tests.api.http import Answered, incoming
-from tests.world import LINK, START, World, cannot_be_reached
+from tests.stage import START
+from tests.world import LINK, World, cannot_be_reached
 
 CALLERS = 50
 CREDIT = 100 * SECOND

@@ -262,10 +262,7 @@ def test_a_waiting_neighbour_is_not_told_a_refusal_that_nobody_gave(world: World
 
 def test_a_second_try_that_the_store_does_not_allow_bought_nothing_and_frees_the_key(world: World) -> None:
     world.add()
-    world.parts.vault.promote(
-        Account("smosale"),
-        world.parts.vault.store_pending(Account("smosale"), "pk-the-new-one-99", token="1" * 32).version,
-    )
+    world.put_key(Account("smosale"), "pk-the-new-one-99", token="1" * 32)
 
     def no_reattempt(name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
         if name == "update_item" and "attempts" in request["UpdateExpression"]:

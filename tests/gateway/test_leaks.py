@@ -24,7 +24,6 @@ from chalicelib.clock import SECOND
 from chalicelib.errors import AnswerLost, PanelgateError
 from chalicelib.model import Account, Funding, Tenant
 from chalicelib.panels.dialect import Reply, Request
-from chalicelib.wiring import assemble
 from sandbox.faults import FAULTS, ActiveFault
 from tests.api.http import Answered, v2, v3
 from tests.market import Market
@@ -151,10 +150,9 @@ def scene(market: Market, stage_name: str, monkeypatch: pytest.MonkeyPatch) -> I
     canaries = {slug: f"cN/{secrets.token_hex(8)}+{secrets.token_hex(8)}=\"x'<&" for slug in market.network.panels}
     for slug, key in canaries.items():
         market.panel(slug).keys = [key]
-        vault = market.parts.vault
-        vault.promote(Account(slug), vault.store_pending(Account(slug), key, token="2" * 32).version)
+        market.put_key(Account(slug), key, token="2" * 32)
     parrot = Parrot(market)
-    market.parts = assemble(market.parts.settings, market.parts.table.client, market.secrets, parrot, market.time.clock)
+    market.parts = market.twin(sender=parrot)
     del stage_name
     root, written = logging.getLogger(), io.StringIO()
     handlers = root.handlers

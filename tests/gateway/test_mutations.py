@@ -11,7 +11,7 @@ from chalicelib.clock import MINUTE, SECOND
 from chalicelib.model import Order
 from chalicelib.panels.dialect import Reply
 from chalicelib.settlement import Settlement
-from chalicelib.wiring import Parts, assemble
+from chalicelib.wiring import Parts
 from sandbox.orders import Stage
 from tests.faults import SEND, TRANSACT, Fault, Hit, Wire, broken_after, late, reply_lost, vanished
 from tests.scenarios import FOR_EVER, NAME, known, mishap
@@ -187,7 +187,7 @@ def test_without_a_check_of_the_settlement_a_promise_breaks(
 def unpunctual(stall: Stall, wire: Wire) -> Parts:
     """Return a container whose sender sends at any time."""
     table, secrets = wire.client(stall.parts.table.client), wire.client(stall.market.secrets)
-    return assemble(stall.parts.settings, table, secrets, wire.sender(), stall.parts.clock)
+    return stall.market.twin(table, secrets, wire.sender())
 
 
 @pytest.mark.parametrize("container", [Stall.container, unpunctual])

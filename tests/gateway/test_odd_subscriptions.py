@@ -62,9 +62,8 @@ def look(world: World, number: int) -> Any:
 def test_what_a_child_has_of_its_subscription_and_what_it_has_not(world: World) -> None:
     """The panel made it by itself: there was no attempt, though the subscription took two."""
     second = "pk-the-second-one"
-    vault, account = world.parts.vault, Account("smosale")
-    vault.key(account)
-    vault.promote(account, vault.store_pending(account, second, token="1" * 32).version)
+    world.parts.vault.key(Account("smosale"))
+    world.put_key(Account("smosale"), second, token="1" * 32)
     world.panel.keys = {second}
     number = subscribe(world, posts=2, idempotency_key="once")
     script(world, {OWN: {"status": "Active", "posts": "1", "orders": ["777"]}, 777: CHILD})

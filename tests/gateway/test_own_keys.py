@@ -12,13 +12,10 @@ from chalicelib.aws.registry import Missing
 from chalicelib.aws.table import Write
 from chalicelib.clock import MINUTE, SECOND
 from chalicelib.errors import AnswerLost
-from chalicelib.gateway import Credentials
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
 from chalicelib.model import Account, Funding, OrderState, Tenant
 from chalicelib.panels.dialect import Reply, Request
-from chalicelib.purchase import Deadline
-from chalicelib.session import Session
-from chalicelib.wiring import Parts, assemble
+from chalicelib.wiring import Parts
 from sandbox.faults import ActiveFault
 from sandbox.orders import Stage
 from tests.api.http import v2, v3
@@ -103,9 +100,7 @@ def test_an_order_on_its_way_is_bought_as_it_was_accepted(market: Market) -> Non
             market.give_own_key("smosale")
             return market.network.send(url, request, deadline=deadline, send_by=send_by)
 
-    parts = market.parts
-    late = replace(market, parts=assemble(parts.settings, parts.table.client, market.secrets, Late(), parts.clock))
-    number = order(late)
+    number = order(replace(market, parts=market.twin(sender=Late())))
     assert market.keys_heard("smosale", "add") == [operators]
     assert record(market, number).account == Account("smosale")
 
@@ -289,12 +284,9 @@ def test_a_sender_that_died_is_noticed_whoever_the_account_is(shop: Shop) -> Non
             raise KeyboardInterrupt
 
     market, parts = shop.market, shop.market.parts
-    dying = assemble(parts.settings, parts.table.client, market.secrets, Dying(), parts.clock)
-    session = dying.gateway.admit(Credentials(market.key), Deadline(market.time.at + 25 * SECOND))
-    assert isinstance(session, Session)
     with pytest.raises(KeyboardInterrupt):
         v3(
-            replace(market, parts=dying),
+            replace(market, parts=market.twin(sender=Dying())),
             {"action": "add", "service": shop.service("smosale"), "link": LINK, "quantity": 100},
         )
     [sending] = parts.orders.unsettled(Account("smosale", "acme"))
@@ -347,8 +339,7 @@ def test_a_slow_account_leaves_the_others_their_share_of_the_time(shop: Shop) ->
     for one in pending:
         market.panel("smmafrica").orders[one.pending_order or 0].shown = {"status": "unknown"}
     market.time.at = (market.time.at // (2 * MINUTE) + 1) * 2 * MINUTE  # the operator's, slow account comes first
-    parts = market.parts
-    settle_orders(assemble(parts.settings, parts.table.client, market.secrets, Slow(), parts.clock))
+    settle_orders(market.twin(sender=Slow()))
     assert len(market.keys_heard("smmafrica", "status")) >= 4
     assert shop.look(own).refunded == own.charge
 
@@ -375,8 +366,7 @@ def elsewhere(market: Market, seconds: int = 0) -> Parts:
                 raise AnswerLost("timed out")
             return market.network.send(url, request, deadline=deadline, send_by=send_by)
 
-    parts = market.parts
-    return assemble(parts.settings, parts.table.client, market.secrets, Slow(), parts.clock)
+    return market.twin(sender=Slow())
 
 
 def test_however_many_accounts_a_panel_has_their_keys_are_read(market: Market) -> None:
@@ -387,8 +377,7 @@ def test_however_many_accounts_a_panel_has_their_keys_are_read(market: Market) -
     assert sorted(market.keys_heard("smosale", "status")) == sorted(keys)
     new = "pk-canary-the-new-one"
     market.panel("smosale").keys[:] = [new]
-    vault = market.parts.vault
-    vault.promote(Account("smosale"), vault.store_pending(Account("smosale"), new, token="2" * 32).version)
+    market.put_key(Account("smosale"), new, token="2" * 32)
     market.time.at += 2 * MINUTE
     settle_orders(schedule)
     assert sorted(market.keys_heard("smosale", "status")[8:]) == sorted([new, *keys[1:]])

@@ -241,8 +241,7 @@ def test_a_throttled_call_whose_next_try_is_rejected_goes_out_with_another_key(w
     )
     world.add_provider(mystic)
     world.add(service=1002)
-    vault = world.parts.vault
-    vault.promote(mystic.account, vault.store_pending(mystic.account, value(SECOND_KEY), token=SECOND_KEY).version)
+    world.put_key(mystic.account, value(SECOND_KEY), token=SECOND_KEY)
     world.panel.keys |= {value(SECOND_KEY)}
     said = iter([Reply(429, {}, b'{"error":"Too many requests"}'), Reply(200, {}, b'{"error":"Invalid API key"}')])
 

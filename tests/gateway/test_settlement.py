@@ -15,7 +15,6 @@ from chalicelib.clock import MINUTE, SECOND
 from chalicelib.jobs import needing_decision, settle_orders
 from chalicelib.model import Account, Order, OrderState, Source, Tenant
 from chalicelib.panels.dialect import Reply, Request
-from chalicelib.wiring import Parts, assemble
 from sandbox.faults import ActiveFault
 from sandbox.panel import Customer
 from tests.api.http import v3
@@ -271,8 +270,7 @@ def test_an_order_on_its_way_is_not_a_lost_one(market: Market) -> None:
                 flying.append(shop.buy("smosale", 1234, lost="after"))
             return market.network.send(url, request, deadline=deadline, send_by=send_by)
 
-    parts = market.parts
-    looking = assemble(parts.settings, parts.table.client, market.secrets, Meanwhile(), parts.clock)
+    looking = market.twin(sender=Meanwhile())
     shop.wait()
     market.time.at += MINUTE
     provider = market.registry.provider("smosale")
@@ -584,8 +582,7 @@ def test_a_purchase_is_not_delayed_by_the_schedule(market: Market) -> None:
                 waited[-1] = market.time.at - start - SECOND
             return market.network.send(url, request, deadline=deadline, send_by=send_by)
 
-    parts = market.parts
-    looking = assemble(parts.settings, parts.table.client, market.secrets, Meanwhile(), parts.clock)
+    looking = market.twin(sender=Meanwhile())
     market.time.at += MINUTE
     settle_orders(looking)
     assert len(waited) == 3
@@ -675,7 +672,7 @@ def test_a_fault_in_following_keeps_nobody_from_being_settled(market: Market) ->
         def run(self, *_arguments: Any, **_options: Any) -> int:
             raise ValueError("a defect")
 
-    parts: Parts = replace(market.parts, following=Faulty())  # type: ignore[arg-type]
+    parts = replace(market.parts, following=Faulty())  # type: ignore[arg-type]
     market.time.at += MINUTE
     with pytest.raises(ExceptionGroup) as raised:
         settle_orders(parts)
