@@ -1,4 +1,4 @@
-"""What can befall one I/O call of a container, and the wire on which one call of many meets it."""
+"""What can befall one I/O call of a container: on a wire where one call of many meets it, or in a client of AWS."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from chalicelib.errors import AnswerLost, NeverSent
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.ports import Sender
 from chalicelib.wiring import Parts
-from tests.stage import MovableClock
+from tests.stage import MovableClock, Stage
 
 SEND, TRANSACT = "send", "transact_write_items"
 
@@ -54,8 +54,10 @@ class Hit:
 Fault = Callable[[Hit], Any]
 
 
-def _error(code: str, status: int) -> ClientError:
-    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Fault")  # type: ignore[typeddict-item]
+def store_error(code: str, status: int = 400, **more: Any) -> ClientError:
+    """Return what botocore raises for an answer of the store; ``more`` are further fields of it."""
+    response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}, **more}
+    return ClientError(response, "Fault")
 
 
 def killed_before(_hit: Hit) -> Any:
@@ -81,13 +83,13 @@ def request_lost(hit: Hit) -> Any:
 def throttled(hit: Hit) -> Any:
     if hit.is_send:
         return Reply(429, {}, b'{"error":"Too many requests"}')
-    raise _error("ThrottlingException", 400)
+    raise store_error("ThrottlingException")
 
 
 def broken(hit: Hit) -> Any:
     if hit.is_send:
         return Reply(500, {}, b"<html>")
-    raise _error("InternalServerError", 500)
+    raise store_error("InternalServerError", 500)
 
 
 def broken_after(hit: Hit) -> Any:
@@ -99,9 +101,8 @@ def broken_after(hit: Hit) -> Any:
 def conflict(hit: Hit) -> Any:
     if hit.name != TRANSACT:
         return hit.call()
-    error = _error("TransactionCanceledException", 400)
-    error.response["CancellationReasons"] = [{"Code": "TransactionConflict"}, {"Code": "None"}]
-    raise error
+    reasons = [{"Code": "TransactionConflict"}, {"Code": "None"}]
+    raise store_error("TransactionCanceledException", CancellationReasons=reasons)
 
 
 def vanished(hit: Hit) -> Any:
@@ -164,6 +165,51 @@ def faults_of(name: str) -> Sequence[Fault]:
     return _OF.get(name, _OF_ANY)
 
 
+StoreFault = Callable[[str, dict[str, Any], Callable[[], Any]], Any]
+"""What becomes of a call: of its operation, its request, and what makes it; a changed request is sent as it is then."""
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """A client of AWS whose every call is in the hands of a fault."""
+
+    real: Any
+    fault: StoreFault
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda **request: self.fault(name, request, lambda: getattr(self.real, name)(**request))
+
+
+def faulty(stage: Stage, fault: StoreFault) -> Parts:
+    """Return a container whose store is in the hands of a fault."""
+    return stage.twin(dynamodb=Faulty(stage.parts.table.client, fault))
+
+
+def is_acceptance(name: str, request: dict[str, Any]) -> bool:
+    """Say whether a call is the transaction that accepts an order."""
+    return name == TRANSACT and "Put" in request["TransactItems"][0]
+
+
+def acceptances_lost(times: int) -> StoreFault:
+    """Return a fault that applies acceptances, and loses the first answers to them."""
+    left = iter(range(times))
+
+    def lost(name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        reply = call()
+        if is_acceptance(name, request) and next(left, None) is not None:
+            raise ReadTimeoutError(endpoint_url="http://store")
+        return reply
+
+    return lost
+
+
+def release_lost(name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
+    """Lose each request that gives a provider's concurrency back."""
+    if name == "update_item" and request["UpdateExpression"].startswith("REMOVE #inflight"):
+        raise ReadTimeoutError(endpoint_url="http://store")
+    return call()
+
+
 @dataclass
 class Wire:
     """All I/O of one container passes here; the call with the number ``at`` meets the fault, ``times`` times."""
@@ -190,19 +236,7 @@ class Wire:
         return call()
 
     def client(self, real: Any) -> Any:
-        wire = self
-
-        class Client:
-            def __getattr__(self, name: str) -> Any:
-                def passed_on(**request: Any) -> Any:
-                    def call() -> Any:
-                        return getattr(real, name)(**request)
-
-                    return wire.pass_on(name, call, call)
-
-                return passed_on
-
-        return Client()
+        return Faulty(real, lambda name, _request, call: self.pass_on(name, call, call))
 
     def sender(self, real: Sender | None = None) -> Sender:
         wire, network = self, self.place.parts.sender

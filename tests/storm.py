@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ReadTimeoutError
 
 from chalicelib import money
 from chalicelib.aws.audit import findings
@@ -25,7 +25,7 @@ from chalicelib.panels.dialect import Reply, Request
 from chalicelib.purchase import Receipt
 from chalicelib.wiring import Parts
 from sandbox.orders import Order as Sold
-from tests.faults import Killed
+from tests.faults import TRANSACT, Faulty, Killed, store_error
 from tests.market import Market
 from tests.world import LINK
 
@@ -48,6 +48,24 @@ class Weather:
 
     def strikes(self, share: float) -> bool:
         return self.chance.random() < share
+
+    def on_the_store(self, name: str, _request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        """Pass a call of the store on, or let it meet a fault."""
+        if not self.strikes(self.store):
+            return call()
+        kind = self.choose(_STORE)
+        if kind.endswith("after"):
+            call()
+        if kind.startswith("killed"):
+            raise Killed
+        if kind.startswith("lost"):
+            raise ReadTimeoutError(endpoint_url="http://store")
+        if kind == "conflict" and name == TRANSACT:
+            reasons = [{"Code": "TransactionConflict"}]
+            raise store_error("TransactionCanceledException", CancellationReasons=reasons)
+        if kind == "500":
+            raise store_error("InternalServerError", 500)
+        raise store_error("ThrottlingException")
 
     def choose(self, kinds: Iterable[str]) -> str:
         kind = self.chance.choice(list(kinds))
@@ -115,38 +133,6 @@ class FaultySender:
         if kind == "late":
             self.weather.late.append((self.market.time.at + self.weather.chance.randrange(50) * SECOND, call))
         return _PANEL[kind](call)
-
-
-@dataclass
-class FaultyStore:
-    """The store of a container, through the weather."""
-
-    real: Any
-    weather: Weather
-
-    def __getattr__(self, name: str) -> Any:
-        def call(**request: Any) -> Any:
-            if not self.weather.strikes(self.weather.store):
-                return getattr(self.real, name)(**request)
-            kind = self.weather.choose(_STORE)
-            if kind.endswith("after"):
-                getattr(self.real, name)(**request)
-            if kind.startswith("killed"):
-                raise Killed
-            if kind.startswith("lost"):
-                raise ReadTimeoutError(endpoint_url="http://store")
-            if kind == "conflict" and name == "transact_write_items":
-                raise _error("TransactionCanceledException", {"CancellationReasons": [{"Code": "TransactionConflict"}]})
-            if kind == "500":
-                raise _error("InternalServerError", {"ResponseMetadata": {"HTTPStatusCode": 500}})
-            raise _error("ThrottlingException", {})
-
-        return call
-
-
-def _error(code: str, more: dict[str, Any]) -> ClientError:
-    response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}, **more}
-    return ClientError(response, "Fault")
 
 
 @dataclass
@@ -252,7 +238,7 @@ class Storm:
             assert isinstance(receipt, Receipt)
 
     def container(self) -> Parts:
-        store = FaultyStore(self.market.parts.table.client, self.weather)
+        store = Faulty(self.market.parts.table.client, self.weather.on_the_store)
         return self.market.twin(dynamodb=store, sender=FaultySender(self.market, self.weather))
 
     def pass_time(self, time: int) -> None:

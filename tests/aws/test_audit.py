@@ -23,6 +23,7 @@ from sandbox.orders import Stage
 from tests.api.http import v2, v3
 from tests.aws.test_orders import UNTIL, draft
 from tests.conftest import table_schema
+from tests.faults import Faulty
 from tests.gateway.test_types import ORDERS
 from tests.market import Market
 from tests.world import LINK, PretendPanel, World, buys, loses_the_request
@@ -665,24 +666,16 @@ def test_the_bindings_of_a_provider_that_was_removed(scene: Scene) -> None:
 # -- a table that is in use --------------------------------------------------------------------------------------------
 
 
-class Between:
-    """A client of the store before each of whose reads something happens, as long as it may."""
-
-    def __init__(self, real: Any, act: Callable[[], Any], times: int) -> None:
-        self._real, self._act, self._times = real, act, times
-
-    def __getattr__(self, name: str) -> Any:
-        def call(**request: Any) -> Any:
-            if self._times:
-                self._times -= 1
-                self._act()
-            return getattr(self._real, name)(**request)
-
-        return call
-
-
 def in_use(table: Table, act: Callable[[], Any], times: int) -> Table:
-    return replace(table, client=cast("Any", Between(table.client, act, times)))
+    """Return the table as it is for a reader before each of whose reads something happens, as long as it may."""
+    left = iter(range(times))
+
+    def meanwhile(_name: str, _request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        if next(left, None) is not None:
+            act()
+        return call()
+
+    return replace(table, client=cast("Any", Faulty(table.client, meanwhile)))
 
 
 def ordering(world: World) -> Callable[[], Any]:
@@ -734,13 +727,12 @@ def test_a_wallet_that_comes_back_to_what_it_was_is_no_finding(world: World) -> 
     table = world.parts.table
     acts: list[Callable[[], Any]] = [hold, release, hold]  # before the wallet, the ledger, the wallet again
 
-    class AtTheWallet:
-        def __getattr__(self, name: str) -> Any:
-            if acts and (name == "get_item" or len(acts) < 3):
-                acts.pop(0)()
-            return getattr(table.client, name)
+    def at_the_wallet(name: str, _request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        if acts and (name == "get_item" or len(acts) < 3):
+            acts.pop(0)()
+        return call()
 
-    assert list(findings(replace(table, client=cast("Any", AtTheWallet())))) == []
+    assert list(findings(replace(table, client=cast("Any", Faulty(table.client, at_the_wallet))))) == []
     assert not acts
 
 

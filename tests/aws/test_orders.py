@@ -13,6 +13,7 @@ from chalicelib.errors import AlreadyBound
 from chalicelib.jobs import sweep_orders
 from chalicelib.model import Account, Attempt, Funding, Order, OrderState, OrderStatus, Reading
 from chalicelib.ports import Accepted, Broke, Claimed
+from tests.faults import faulty
 from tests.stage import START
 from tests.world import LINK, World
 
@@ -170,8 +171,7 @@ def test_the_sweeper_leaves_alone_whose_sender_may_live(world: World) -> None:
 def test_what_an_index_that_lags_names_is_read_before_it_is_believed(world: World) -> None:
     order = accepted(world)
     world.parts.orders.place(order, Placed(77), until=UNTIL)
-    real = world.parts.table.client
-    stale = real.query(
+    stale = world.parts.table.client.query(
         TableName=world.parts.table.name,
         IndexName="open-orders",
         KeyConditionExpression="#open = :open",
@@ -182,11 +182,8 @@ def test_what_an_index_that_lags_names_is_read_before_it_is_believed(world: Worl
     gone = Reading(status=OrderStatus.CANCELED, start_count=None, remains=0, at=START + 1)
     world.parts.orders.observe(order, gone, refunded=PRICE, until=UNTIL)
 
-    class Stale:
-        def __getattr__(self, name: str) -> Any:
-            return (lambda **_: stale) if name == "query" else getattr(real, name)
-
-    assert not list(world.twin(dynamodb=Stale()).orders.open(Account("smosale"), before=UNTIL))
+    parts = faulty(world, lambda name, _request, call: stale if name == "query" else call())
+    assert not list(parts.orders.open(Account("smosale"), before=UNTIL))
 
 
 def test_a_providers_order_belongs_to_one_of_ours(world: World) -> None:

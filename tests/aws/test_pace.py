@@ -4,10 +4,8 @@ import threading
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
 
 from chalicelib.aws.pace import LEAD, LEASE, DynamoPace
 from chalicelib.aws.registry import Registry
@@ -15,6 +13,7 @@ from chalicelib.clock import HOUR, MINUTE, SECOND
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import OrderState, Provider
 from chalicelib.panels.dialect import Reply
+from tests.faults import faulty, release_lost
 from tests.stage import MovableClock
 from tests.world import LINK, PretendPanel, World, buys, says
 
@@ -141,18 +140,7 @@ def test_a_purchase_is_recorded_even_if_its_concurrency_is_not_released(world: W
     narrow = world.add_provider(
         Provider(slug="narrow", number=0, dialect="perfectpanel", url="https://narrow.test/", concurrency=1)
     )
-    real = world.parts.table.client
-
-    class NeverReleases:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(real, name)
-
-        def update_item(self, **request: Any) -> Any:
-            if request["UpdateExpression"].startswith("REMOVE #inflight"):
-                raise ReadTimeoutError(endpoint_url="http://store")
-            return real.update_item(**request)
-
-    receipt = world.add(service=1000 + narrow.number, parts=world.twin(dynamodb=NeverReleases()))
+    receipt = world.add(service=1000 + narrow.number, parts=faulty(world, release_lost))
     assert not receipt.pending
     assert world.money() == (100 * SECOND - 900_000, 0)
 

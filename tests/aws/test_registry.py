@@ -13,6 +13,7 @@ from chalicelib.aws.pace import DynamoPace
 from chalicelib.aws.registry import MAX_ORIGINS, Full, Missing, Registry
 from chalicelib.clock import SECOND
 from chalicelib.model import Provider, Tenant
+from tests.faults import TRANSACT, faulty
 from tests.world import World
 
 PAGE, OTHER_PAGE = "https://shop.example", "https://till.example"
@@ -20,21 +21,16 @@ SHOP = Tenant(id="shop", origins=frozenset({PAGE}))
 SLOWER = partial(replace, interval=SECOND, burst=1)
 
 
-class Meanwhile:
-    """A client of the table, before whose next transaction somebody else acts."""
-
-    def __init__(self, client: Any, act: Callable[[], object]) -> None:
-        self.client, self.acts = client, [act]
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "transact_write_items" and self.acts:
-            self.acts.pop()()
-        return getattr(self.client, name)
-
-
 def while_others(world: World, act: Callable[[], object]) -> Registry:
     """Return the registry of an operator who has read when somebody else acts."""
-    return Registry(world.twin(dynamodb=Meanwhile(world.parts.table.client, act)).table)
+    acts = [act]
+
+    def meanwhile(name: str, _request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        if name == TRANSACT and acts:
+            acts.pop()()
+        return call()
+
+    return Registry(faulty(world, meanwhile).table)
 
 
 def limiter(world: World) -> dict[str, Any]:

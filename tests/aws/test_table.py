@@ -1,5 +1,7 @@
 """What the table makes of answers that no emulator gives by itself, and of more than one page."""
 
+import itertools
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -10,44 +12,35 @@ from chalicelib.clock import SECOND
 from chalicelib.model import Account, OrderState
 from chalicelib.ports import Accounts, Mark
 from tests.aws.test_orders import UNTIL, accepted
-from tests.faults import TRANSACT
+from tests.faults import TRANSACT, StoreFault, faulty, store_error
 from tests.world import World
 
 CREDIT, PRICE = 100 * SECOND, 900_000
 
 
-class Answers:
-    """A client of the store whose transactions from a given one on are answered with an error code."""
+def answers(code: str, since: int) -> StoreFault:
+    """Return a store that answers transactions from a given one on with an error code."""
+    numbers = itertools.count()
 
-    def __init__(self, real: Any, code: str, since: int) -> None:
-        self._real, self._code, self._left = real, code, since
+    def answer(name: str, _request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        if name == TRANSACT and next(numbers) >= since:
+            raise store_error(code)
+        return call()
 
-    def __getattr__(self, name: str) -> Any:
-        if name != TRANSACT:
-            return getattr(self._real, name)
-        self._left -= 1
-        if self._left >= 0:
-            return self._real.transact_write_items
-        return self._fail
-
-    def _fail(self, **_request: Any) -> Any:
-        raise ClientError(
-            {"Error": {"Code": self._code}, "ResponseMetadata": {"HTTPStatusCode": 400}},  # type: ignore[typeddict-item]
-            "TransactWriteItems",
-        )
+    return answer
 
 
 @pytest.mark.parametrize("code", ["IdempotentParameterMismatchException", "ValidationException"])
 def test_what_the_store_will_never_take_is_not_tried_again_and_buys_nothing(world: World, code: str) -> None:
     with pytest.raises(ClientError):
-        world.add(parts=world.twin(Answers(world.parts.table.client, code, 0)))
+        world.add(parts=faulty(world, answers(code, 0)))
     assert not world.panel.requests
     assert world.money() == (CREDIT, 0)
 
 
 def test_a_purchase_that_the_store_will_not_take_stays_to_be_settled(world: World) -> None:
     with pytest.raises(ClientError):
-        world.add(parts=world.twin(Answers(world.parts.table.client, "IdempotentParameterMismatchException", 1)))
+        world.add(parts=faulty(world, answers("IdempotentParameterMismatchException", 1)))
     [order] = world.parts.orders.page("acme")
     assert order.state is OrderState.SENDING
     assert [one.id for one in world.parts.orders.unsettled(Account("smosale"))] == [order.id]

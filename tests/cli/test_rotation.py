@@ -22,18 +22,15 @@ from chalicelib.purchase import ANSWER_TIME
 from chalicelib.wiring import Parts
 from cli.console import Aws, Console, Failure
 from cli.rotation import REJECTED, Rotating
+from tests.faults import Killed
 from tests.world import PROVIDER_KEY, World, buys
 
 SMOSALE = Account("smosale")
 WATCH = 3
 
 
-class Died(BaseException):
-    """The command's process is gone."""
-
-
 def die() -> None:
-    raise Died
+    raise Killed
 
 
 @dataclass
@@ -52,7 +49,7 @@ class Life:
             return act()
         if self.is_done:
             act()
-        raise Died
+        raise Killed
 
     def wrapped(self, target: Any) -> Any:
         life = self
@@ -152,7 +149,7 @@ class WhenInUse:
 
 def dies_in_its_watch(world: World, operator: Operator, key: str) -> None:
     world.panel.behaviours["balance"] = WhenInUse(world, key, die)
-    with pytest.raises(Died):
+    with pytest.raises(Killed):
         operator.rotate(key)
 
 
@@ -200,7 +197,7 @@ def test_a_rotation_that_dies_at_any_call_is_finished_by_the_next_run(world: Wor
         world.panel.keys = {old, new}
         try:
             operator.rotate(new, life)
-        except Died:
+        except Killed:
             died += 1
             check(world)
             operator.rotate(new)
@@ -221,7 +218,7 @@ def test_a_rollback_that_dies_at_any_call_is_finished_by_the_next_run(world: Wor
         operator.rotate("pk-the-new-one-1")
         try:
             operator.roll_back(life)
-        except Died:
+        except Killed:
             died += 1
             check(world)
             with contextlib.suppress(Failure):  # it may have been done
@@ -297,7 +294,7 @@ def test_a_key_that_fails_in_use_is_rolled_back_whatever_call_the_command_dies_a
         try:
             with pytest.raises(Failure, match="the one before is in use again"):
                 operator.rotate(new, life)
-        except Died:
+        except Killed:
             died += 1
             check(world)
             with pytest.raises(Failure, match="the one before is in use again"):
@@ -316,7 +313,7 @@ def test_a_rotation_that_was_broken_off_can_be_given_up_at_any_call(world: World
         world.panel.keys = {PROVIDER_KEY, new}
         try:
             operator.rotate(new, life)
-        except Died:
+        except Killed:
             died += 1
             with contextlib.suppress(Failure):  # nothing may have been begun
                 operator.roll_back()
@@ -376,7 +373,7 @@ def test_a_rotation_that_goes_on_while_it_is_given_up_ends_one_way_or_the_other(
             tenant = f"own-{number}"
             world.add_tenant(Tenant(id=tenant))
         runs = replace(operator, account=Account("smosale", tenant))
-        with pytest.raises(Died):
+        with pytest.raises(Killed):
             runs.rotate(new, Life(until=PROMOTES, is_done=True))
         version = runs.unfinished().version
         meeting = Meeting(number, other=partial(runs.rotate, new))
@@ -408,13 +405,13 @@ def test_giving_up_a_rotation_whose_key_came_into_use_may_die_at_any_call(
             tenant = f"own-{died}"
             world.add_tenant(Tenant(id=tenant))
         runs = replace(operator, account=Account("smosale", tenant))
-        with pytest.raises(Died):
+        with pytest.raises(Killed):
             runs.rotate(new, Life(until=PROMOTES, is_done=True))
         if tenant is not None:
             world.registry.set_own_key(tenant, "smosale", is_used=True)
         try:
             runs.roll_back(life)
-        except Died:
+        except Killed:
             died += 1
             with contextlib.suppress(Failure):  # it may have been done
                 runs.roll_back()
@@ -450,7 +447,7 @@ def test_a_first_own_key_that_was_given_up_at_any_call_can_be_given_again(world:
         tenant = f"own-{life.last}-{life.is_done}".lower()
         world.add_tenant(Tenant(id=tenant))
         given = replace(operator, account=Account("smosale", tenant))
-        with contextlib.suppress(Died):
+        with contextlib.suppress(Killed):
             given.rotate(own, life)
         if life.last >= len(life.calls):
             break
@@ -490,7 +487,7 @@ def test_a_rotation_that_is_only_watched_gives_way_to_the_next_whatever_call_tha
         world.panel.keys = {good}
         try:
             operator.rotate(good, life)
-        except Died:
+        except Killed:
             died += 1
             operator.rotate(good)
         assert labels(world) == {CURRENT: good, PREVIOUS: leaked}
@@ -605,7 +602,7 @@ def test_a_key_may_be_rotated_to_again_after_the_operator_went_back_from_it(worl
     new = "pk-the-new-one-1"
     world.panel.keys = {PROVIDER_KEY, new}
     operator.rotate(new)
-    with pytest.raises(Died):
+    with pytest.raises(Killed):
         operator.roll_back(Life(until="update_secret_version_stage"))
     assert operator.unfinished().step is Step.ROLLING_BACK
     operator.rotate(new)

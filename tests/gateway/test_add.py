@@ -11,6 +11,7 @@ from chalicelib.commands import AddCommand
 from chalicelib.errors import Code, Refusal
 from chalicelib.model import Account, Funding, OrderState, OrderStatus, Tenant
 from chalicelib.panels.dialect import Reply
+from tests.faults import Killed
 from tests.world import (
     FOLLOWERS,
     LINK,
@@ -175,9 +176,6 @@ def test_the_first_answer_stands_when_the_service_is_gone(world: World) -> None:
 def test_a_sender_that_died_has_said_which_key_it_was_about_to_use(world: World) -> None:
     """All later ones of a container know it, the first one does not."""
 
-    class Killed(BaseException):
-        pass
-
     def dies(panel: PretendPanel, fields: dict[str, str]) -> Reply:
         panel.buy(fields)
         raise Killed
@@ -196,9 +194,6 @@ def test_a_sender_that_died_has_said_which_key_it_was_about_to_use(world: World)
 
 
 def test_a_sender_that_died_leaves_an_order_that_is_in_progress_and_then_unknown(world: World) -> None:
-    class Killed(BaseException):
-        pass
-
     def dies(_panel: object, _fields: object) -> object:
         raise Killed
 

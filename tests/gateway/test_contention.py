@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from chalicelib.api.answers import serve
 from chalicelib.api.v3 import V3
@@ -21,6 +20,7 @@ from chalicelib.clock import SECOND, Clock
 from chalicelib.model import OrderState, Tenant
 from chalicelib.wiring import Parts
 from tests.api.http import Answered, incoming
+from tests.faults import TRANSACT, Faulty, store_error
 from tests.stage import START
 from tests.world import LINK, World, cannot_be_reached
 
@@ -39,31 +39,24 @@ def running_clock() -> Clock:
 
 @dataclass
 class Conflicts:
-    """A client of the store in which a share of the transactions is cancelled by a conflict."""
+    """A store in which a share of the transactions is cancelled by a conflict."""
 
-    real: Any
     dice: random.Random = field(default_factory=lambda: random.Random(SEED))  # noqa: S311 - no secret
     met: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
-
-    def transact_write_items(self, **request: Any) -> Any:
+    def __call__(self, name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        if name != TRANSACT:
+            return call()
         with self._lock:
             conflict = self.dice.random() < SHARE
             at = self.dice.randrange(len(request["TransactItems"]))
             self.met += conflict
         if not conflict:
-            return self.real.transact_write_items(**request)
+            return call()
         reasons = [{"Code": "None"} for _ in request["TransactItems"]]
         reasons[at] = {"Code": "TransactionConflict"}
-        error: Any = {
-            "Error": {"Code": "TransactionCanceledException"},
-            "ResponseMetadata": {"HTTPStatusCode": 400},
-            "CancellationReasons": reasons,
-        }
-        raise ClientError(error, "TransactWriteItems")
+        raise store_error("TransactionCanceledException", CancellationReasons=reasons)
 
 
 @dataclass
@@ -72,16 +65,17 @@ class Crowd:
 
     world: World
     key: str
-    store: Conflicts
+    conflicts: Conflicts = field(default_factory=Conflicts)
     clock: Clock = field(default_factory=running_clock)
 
     @classmethod
     def of(cls, world: World, **settings: Any) -> "Crowd":
         tenant = Tenant(id="busy", interval=10_000, burst=1000, **settings)
-        return cls(world, world.add_tenant(tenant, credit=CREDIT), Conflicts(world.parts.table.client))
+        return cls(world, world.add_tenant(tenant, credit=CREDIT))
 
     def add(self, link: Callable[[int], str]) -> list[Answered]:
-        twins = [self.world.twin(dynamodb=self.store, clock=self.clock) for _ in range(CALLERS)]
+        store = Faulty(self.world.parts.table.client, self.conflicts)
+        twins = [self.world.twin(dynamodb=store, clock=self.clock) for _ in range(CALLERS)]
         start = threading.Barrier(CALLERS)
 
         def call(n: int) -> Answered:
@@ -101,7 +95,7 @@ class Crowd:
     def check(self, answers: list[Answered], accepted: int) -> None:
         """Check that so many orders were bought, paid and told of, and that nothing is left of any other."""
         orders = list(self.world.parts.orders.page("busy"))
-        assert self.store.met > CALLERS * SHARE / 2, "the store was too kind"
+        assert self.conflicts.met > CALLERS * SHARE / 2, "the store was too kind"
         assert {order.id for order in orders if order.state is OrderState.PLACED} == {
             answer.json["order"] for answer in answers if answer.status == 200
         }

@@ -5,16 +5,15 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
 
 from chalicelib.clock import SECOND
 from chalicelib.errors import Code, Refusal, StoreBusy
 from chalicelib.model import Tenant
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.purchase import ANSWER_TIME
+from tests.faults import acceptances_lost, faulty
 from tests.world import PROVIDER_KEY, PretendPanel, World, buys, cannot_be_reached
 
 CREDIT = 100 * SECOND
@@ -103,26 +102,9 @@ def test_a_younger_orders_claim_is_not_freed_with_an_older_one(world: World) -> 
     assert len(world.panel.purchases) == 1
 
 
-class AcceptanceLosesItsReplies:
-    """A client of the store that applies acceptances and answers none of them."""
-
-    def __init__(self, real: Any) -> None:
-        self._real = real
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def transact_write_items(self, **request: Any) -> Any:
-        reply = self._real.transact_write_items(**request)
-        if "Put" in request["TransactItems"][0]:
-            raise ReadTimeoutError(endpoint_url="http://store")
-        return reply
-
-
 def test_an_acceptance_that_nobody_heard_of_is_taken_back(world: World) -> None:
-    parts = world.twin(dynamodb=AcceptanceLosesItsReplies(world.parts.table.client))
     with pytest.raises(StoreBusy):
-        world.add(parts=parts, idempotency_key="k")
+        world.add(parts=faulty(world, acceptances_lost(10_000)), idempotency_key="k")
 
     assert not world.panel.requests
     assert world.money() == (CREDIT, 0)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ReadTimeoutError
 
 from chalicelib.api.answers import serve
 from chalicelib.api.cors import preflight
@@ -23,27 +23,13 @@ from chalicelib.jobs import sweep_orders, sync_catalog
 from chalicelib.model import Account, Order, OrderState, OrderStatus, Provider, Tenant
 from chalicelib.ordering import SENDER_GONE
 from chalicelib.panels.dialect import Reply
-from chalicelib.wiring import Parts
 from tests.api.http import Answered, incoming, v2, v3
+from tests.faults import StoreFault, faulty, release_lost, store_error
 from tests.world import FOLLOWERS, LINK, PROVIDER_KEY, PretendPanel, World, buys, cannot_be_reached, says
 
 CREDIT = 100 * SECOND
 PRICE = 900_000
 ADD = {"action": "add", "service": 1001, "link": LINK, "quantity": 1000}
-
-
-class Faulty:
-    """A client of the store whose calls meet ``fault`` where it is not None: (name, request) to what to do."""
-
-    def __init__(self, real: Any, fault: Callable[[str, dict[str, Any], Callable[[], Any]], Any]) -> None:
-        self._real, self._fault = real, fault
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda **request: self._fault(name, request, lambda: getattr(self._real, name)(**request))
-
-
-def faulty(world: World, fault: Callable[[str, dict[str, Any], Callable[[], Any]], Any]) -> Parts:
-    return world.twin(dynamodb=Faulty(world.parts.table.client, fault))
 
 
 @pytest.fixture
@@ -56,14 +42,8 @@ def narrow(world: World) -> Provider:
 # -- 1. giving the concurrency back decides nothing -----------------------------------------------------------------
 
 
-def _release_fails(name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
-    if name == "update_item" and request["UpdateExpression"].startswith("REMOVE #inflight"):
-        raise ReadTimeoutError(endpoint_url="http://store")
-    return call()
-
-
 def test_a_purchase_is_told_although_its_concurrency_could_not_be_given_back(world: World, narrow: Provider) -> None:
-    receipt = world.add(parts=faulty(world, _release_fails), service=1000 + narrow.number)
+    receipt = world.add(parts=faulty(world, release_lost), service=1000 + narrow.number)
 
     assert len(world.panel.purchases) == 1
     order = world.parts.orders.get("acme", receipt.order)
@@ -73,7 +53,7 @@ def test_a_purchase_is_told_although_its_concurrency_could_not_be_given_back(wor
 
 def test_a_status_is_told_although_its_concurrency_could_not_be_given_back(world: World, narrow: Provider) -> None:
     order = world.add(service=1000 + narrow.number).order
-    parts = faulty(world, _release_fails)
+    parts = faulty(world, release_lost)
     session = world.session(parts=parts)
     before = world.time.at
 
@@ -113,10 +93,7 @@ def _keys_are_short(_name: str, request: dict[str, Any], call: Callable[[], Any]
     """What DynamoDB does and the emulator may not: a partition key holds 1 to 2048 bytes."""
     for value in request.get("ExpressionAttributeValues", {}).values():
         if len(str(value.get("S", "")).encode()) > 2048:
-            raise ClientError(
-                {"Error": {"Code": "ValidationException"}, "ResponseMetadata": {"HTTPStatusCode": 400}},  # type: ignore[typeddict-item]
-                "Query",
-            )
+            raise store_error("ValidationException")
     return call()
 
 
@@ -335,7 +312,7 @@ def test_a_dialect_that_this_version_does_not_know_is_unavailable(world: World) 
     assert world.money() == (CREDIT, 0)
 
 
-def _slow_store(world: World) -> Callable[[str, dict[str, Any], Callable[[], Any]], Any]:
+def _slow_store(world: World) -> StoreFault:
     """Every first try hangs until the client's own limits are over; the next one works, late."""
     tries: Iterator[int] = iter(range(10**6))
 
@@ -399,7 +376,7 @@ def test_two_syncs_at_once_leave_a_catalog_that_can_be_read(world: World) -> Non
             world.twin().catalog.sync("smosale", [replace(FOLLOWERS, min=60)])
         return call()
 
-    parts = world.twin(dynamodb=Faulty(world.parts.table.client, neighbour_first))
+    parts = faulty(world, neighbour_first)
     parts.catalog.sync("smosale", [replace(FOLLOWERS, min=70)])
     assert done
     assert world.twin().catalog.listings(["smosale"])["smosale"].services

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ClientError
 
 from chalicelib.clock import SECOND
 from chalicelib.errors import Code, Refusal, StoreBusy
@@ -17,6 +17,7 @@ from chalicelib.model import Funding, OrderState, Tenant
 from chalicelib.panels.dialect import Reply
 from chalicelib.wiring import Parts
 from tests.api.http import v2, v3
+from tests.faults import Killed, StoreFault, acceptances_lost, faulty, is_acceptance
 from tests.market import Market
 from tests.world import (
     FOLLOWERS,
@@ -49,10 +50,6 @@ def told(add: Callable[[], object]) -> Code | None:
     except Refusal as refusal:
         return refusal.code
     return None
-
-
-class Killed(BaseException):
-    """The process is gone."""
 
 
 def dies(_panel: PretendPanel, _fields: dict[str, str]) -> Reply:
@@ -349,16 +346,12 @@ def test_an_order_whose_sender_died_is_active_until_it_proves_not_to_be_placed(s
 def test_an_order_that_is_not_to_be_seen_yet_is_active(sole: World) -> None:
     """A transaction's items need not appear at once to who reads them one by one."""
 
-    class Unseen:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(sole.parts.table.client, name)
-
-        def get_item(self, **request: Any) -> Any:
-            is_order = request["Key"]["sk"]["S"].startswith("ORDER#")
-            return {} if is_order else sole.parts.table.client.get_item(**request)
+    def unseen(name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        is_order = name == "get_item" and request["Key"]["sk"]["S"].startswith("ORDER#")
+        return {} if is_order else call()
 
     sole.add()
-    assert told(lambda: sole.add(parts=sole.twin(dynamodb=Unseen()))) is Code.DUPLICATE_LINK
+    assert told(lambda: sole.add(parts=faulty(sole, unseen))) is Code.DUPLICATE_LINK
 
 
 @pytest.mark.parametrize(
@@ -451,33 +444,22 @@ def test_a_link_that_is_free_again_does_not_hide_what_else_stands_against_an_ord
 # -- races -------------------------------------------------------------------------------------------------------------
 
 
-class Together:
-    """A client of the store whose first acceptances wait until those of all others are there."""
+def together(barrier: threading.Barrier, times: int) -> StoreFault:
+    """Return what lets a container's first acceptances wait until those of all others are there."""
+    left = iter(range(times))
 
-    def __init__(self, real: Any, barrier: threading.Barrier, times: int = 1) -> None:
-        self._real = real
-        self._barrier = barrier
-        self._left = times
+    def wait(name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        if is_acceptance(name, request) and next(left, None) is not None:
+            barrier.wait(20)
+        return call()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def transact_write_items(self, **request: Any) -> Any:
-        if is_acceptance(request) and self._left:
-            self._left -= 1
-            self._barrier.wait(20)
-        return self._real.transact_write_items(**request)
-
-
-def is_acceptance(request: dict[str, Any]) -> bool:
-    return "Put" in request["TransactItems"][0]
+    return wait
 
 
 def race(world: World, callers: int, add: Callable[[Parts, int], object], *, times: int = 1) -> list[Code | None]:
     """Let so many containers accept at once, and return what each was told."""
     barrier = threading.Barrier(callers)
-    client = world.parts.table.client
-    twins = [world.twin(dynamodb=Together(client, barrier, times)) for _ in range(callers)]
+    twins = [faulty(world, together(barrier, times)) for _ in range(callers)]
     with ThreadPoolExecutor(callers) as threads:
         return list(threads.map(lambda pair: told(lambda: add(pair[1], pair[0])), enumerate(twins)))
 
@@ -511,24 +493,6 @@ def test_of_many_at_once_at_the_days_limit_as_many_are_bought_as_it_allows(world
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
-class AcceptanceLosesReplies:
-    """A client of the store that applies acceptances, and loses its first answers to them."""
-
-    def __init__(self, real: Any, times: int) -> None:
-        self._real = real
-        self._left = times
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def transact_write_items(self, **request: Any) -> Any:
-        reply = self._real.transact_write_items(**request)
-        if is_acceptance(request) and self._left:
-            self._left -= 1
-            raise ReadTimeoutError(endpoint_url="http://store")
-        return reply
-
-
 def guarded(world: World) -> World:
     guard(world, daily_spend=PRICE, refuse_duplicate_link=True)
     return world
@@ -537,23 +501,21 @@ def guarded(world: World) -> World:
 @pytest.mark.parametrize("remembers", [True, False])
 def test_an_acceptance_whose_reply_was_lost_counts_once(world: World, *, remembers: bool) -> None:
     """AWS remembers a transaction by its token for ten minutes; a repetition must do no harm after that either."""
+    lost = acceptances_lost(2)
 
-    class Forgets(AcceptanceLosesReplies):
-        def transact_write_items(self, **request: Any) -> Any:
-            return super().transact_write_items(**(request if remembers else _without_token(request)))
+    def forgotten(name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        if not remembers:
+            request.pop("ClientRequestToken", None)
+        return lost(name, request, call)
 
-    guarded(world).add(parts=world.twin(dynamodb=Forgets(world.parts.table.client, 2)))
+    guarded(world).add(parts=faulty(world, forgotten))
     assert len(world.panel.purchases) == 1
     assert world.spent() == {TODAY: PRICE}
     assert world.money() == (CREDIT - PRICE, 0)
 
 
-def _without_token(request: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in request.items() if name != "ClientRequestToken"}
-
-
 def test_an_acceptance_that_nobody_heard_of_gives_back_its_day_and_its_link(world: World) -> None:
-    parts = guarded(world).twin(dynamodb=AcceptanceLosesReplies(world.parts.table.client, 10_000))
+    parts = faulty(guarded(world), acceptances_lost(10_000))
     with pytest.raises(StoreBusy):
         world.add(parts=parts)
     assert not world.panel.requests
@@ -563,36 +525,30 @@ def test_an_acceptance_that_nobody_heard_of_gives_back_its_day_and_its_link(worl
     assert told(world.add) is Code.DUPLICATE_LINK
 
 
-class HalfAnswers:
-    """A client of the store whose first refusal of an acceptance names only what failed last: the rest was busy."""
+def half_answers() -> StoreFault:
+    """Return a store whose first refusal of an acceptance names only what failed last: the rest was busy."""
+    left = iter(range(1))
 
-    def __init__(self, real: Any) -> None:
-        self._real = real
-        self._done = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def transact_write_items(self, **request: Any) -> Any:
+    def half(name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
         try:
-            return self._real.transact_write_items(**request)
+            return call()
         except ClientError as error:
-            reasons = error.response["CancellationReasons"]
-            if not self._done and is_acceptance(request):
-                self._done = True
+            if is_acceptance(name, request) and next(left, None) is not None:
+                reasons = error.response["CancellationReasons"]
                 failed = [at for at, reason in enumerate(reasons) if reason.get("Code") == "ConditionalCheckFailed"]
                 for at in failed[:-1]:
                     reasons[at] = {"Code": "TransactionConflict"}
             raise
 
+    return half
+
 
 def test_what_was_busy_is_asked_again_before_a_caller_is_told_what_stood_against_it(world: World) -> None:
     key = world.add_tenant(Tenant(id="poor", daily_spend=PRICE, refuse_duplicate_link=True), credit=PRICE)
     first = world.add(key, idempotency_key="k")
-    client = world.parts.table.client
-    again = world.add(key, parts=world.twin(dynamodb=HalfAnswers(client)), idempotency_key="k")
+    again = world.add(key, parts=faulty(world, half_answers()), idempotency_key="k")
     assert (again.order, again.replayed) == (first.order, True)
-    assert told(lambda: world.add(key, parts=world.twin(dynamodb=HalfAnswers(client)))) is Code.DUPLICATE_LINK
+    assert told(lambda: world.add(key, parts=faulty(world, half_answers()))) is Code.DUPLICATE_LINK
 
 
 # -- how it is said ----------------------------------------------------------------------------------------------------

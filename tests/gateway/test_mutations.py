@@ -13,7 +13,7 @@ from chalicelib.panels.dialect import Reply
 from chalicelib.settlement import Settlement
 from chalicelib.wiring import Parts
 from sandbox.orders import Stage
-from tests.faults import SEND, TRANSACT, Fault, Hit, Wire, broken_after, late, reply_lost, vanished
+from tests.faults import SEND, TRANSACT, Fault, Faulty, Hit, Wire, broken_after, late, reply_lost, vanished
 from tests.scenarios import FOR_EVER, NAME, known, mishap
 from tests.stall import Stall, Verdict
 
@@ -22,12 +22,19 @@ Scene = Callable[[Stall], None]
 
 @dataclass(frozen=True)
 class Guard:
-    """A condition of the store: of the writes to keys with this prefix that name this in their condition."""
+    """A condition of the store: of the writes to keys with this prefix that name this in their condition.
+
+    Called, it lets a write pass without it.
+    """
 
     sort_key: str
     named: str = ""
 
-    def weakened(self, request: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, _name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        request |= self._without(request)
+        return call()
+
+    def _without(self, request: dict[str, Any]) -> dict[str, Any]:
         writes = request.get("TransactItems")
         if writes is None:
             return self._weakened(request)
@@ -40,17 +47,6 @@ class Guard:
             return write
         # The names and values stay in use, as the store demands.
         return {**write, "ConditionExpression": f"({condition}) OR attribute_not_exists(pk) OR attribute_exists(pk)"}
-
-
-@dataclass
-class Unguarded:
-    """A client of the store from whose writes a guard is gone."""
-
-    real: Any
-    guard: Guard
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda **request: getattr(self.real, name)(**self.guard.weakened(request))
 
 
 def result(stall: Stall, scene: Scene) -> Verdict:
@@ -128,7 +124,7 @@ def test_without_a_condition_of_the_store_a_promise_breaks(
     new_stall: Callable[..., Stall], guard: Guard, scene: Scene, breaks: str
 ) -> None:
     assert result(new_stall("smosale"), scene).is_good
-    unguarded = new_stall("smosale", lambda real: Unguarded(real, guard))
+    unguarded = new_stall("smosale", lambda real: Faulty(real, guard))
     assert breaks in result(unguarded, scene).broken
 
 
