@@ -126,18 +126,27 @@ def table_schema() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def empty_table(stage: str, dynamodb: Any) -> Iterator[None]:
+    """Have the table of a stage, and nothing in it, as long as this lasts."""
+    dynamodb.create_table(TableName=f"panelgate-{stage}", **table_schema())
+    try:
+        yield
+    finally:
+        dynamodb.delete_table(TableName=f"panelgate-{stage}")
+
+
+@contextlib.contextmanager
 def stages(name: str, dynamodb: Any) -> Iterator[Callable[[], str]]:
     """Yield what makes a stage with an empty table, called after ``name``; their tables are gone afterwards."""
-    made: list[str] = []
+    numbers = itertools.count()
+    with contextlib.ExitStack() as tables:
 
-    def new() -> str:
-        made.append(f"{name}-{len(made)}")
-        dynamodb.create_table(TableName=f"panelgate-{made[-1]}", **table_schema())
-        return made[-1]
+        def new() -> str:
+            stage = f"{name}-{next(numbers)}"
+            tables.enter_context(empty_table(stage, dynamodb))
+            return stage
 
-    yield new
-    for stage in made:
-        dynamodb.delete_table(TableName=f"panelgate-{stage}")
+        yield new
 
 
 @pytest.fixture(autouse=True)
@@ -163,19 +172,22 @@ def secrets_manager(emulator: str) -> Any:
 
 
 @pytest.fixture
-def world(stage_name: str, dynamodb: Any, secrets_manager: Any) -> Iterator[World]:
-    """Return a stage of this test's own: a table, one provider `smosale` with a pretend panel, and a tenant."""
-    dynamodb.create_table(TableName=f"panelgate-{stage_name}", **table_schema())
-    yield World.new(stage_name, dynamodb, secrets_manager)
-    dynamodb.delete_table(TableName=f"panelgate-{stage_name}")
+def new_stage(stage_name: str, dynamodb: Any) -> Iterator[Callable[[], str]]:
+    """Return what makes a stage with an empty table."""
+    with stages(stage_name, dynamodb) as new:
+        yield new
 
 
 @pytest.fixture
-def market(stage_name: str, dynamodb: Any, secrets_manager: Any) -> Iterator[Market]:
+def world(new_stage: Callable[[], str], dynamodb: Any, secrets_manager: Any) -> World:
+    """Return a stage of this test's own: a table, one provider `smosale` with a pretend panel, and a tenant."""
+    return World.new(new_stage(), dynamodb, secrets_manager)
+
+
+@pytest.fixture
+def market(new_stage: Callable[[], str], dynamodb: Any, secrets_manager: Any) -> Market:
     """Return a stage of this test's own with the five sandbox panels, in this process."""
-    dynamodb.create_table(TableName=f"panelgate-{stage_name}", **table_schema())
-    yield Market.new(stage_name, dynamodb, secrets_manager)
-    dynamodb.delete_table(TableName=f"panelgate-{stage_name}")
+    return Market.new(new_stage(), dynamodb, secrets_manager)
 
 
 if sys.platform != "linux":

@@ -30,7 +30,6 @@ from chalicelib.testmode import Offer
 from sandbox.faults import ActiveFault
 from sandbox.orders import Stage
 from tests.api.http import Answered, v2, v3
-from tests.conftest import table_schema
 from tests.market import Market
 from tests.world import LINK, PretendPanel, World
 
@@ -153,17 +152,15 @@ def nobodys(number: int) -> int:
 
 
 @pytest.fixture
-def here(stage_name: str, dynamodb: Any, secrets_manager: Any) -> Iterator[Neighbours]:
+def here(new_stage: Callable[[], str], dynamodb: Any, secrets_manager: Any) -> Neighbours:
     """Return two tenants, of whom ``acme`` has something of everything."""
-    dynamodb.create_table(TableName=f"panelgate-{stage_name}", **table_schema())
-    market = Market.new(stage_name, dynamodb, secrets_manager, slugs=(PANEL, OTHER_PANEL))
+    market = Market.new(new_stage(), dynamodb, secrets_manager, slugs=(PANEL, OTHER_PANEL))
     birch = Tenant(id="birch", interval=1, burst=1000, providers=frozenset({PANEL}))
     key = market.add_tenant(birch)
     birch_test, acme_test = (market.clients.create(name, test=True).key for name in ("birch", "acme"))
     neighbours = Neighbours(market, key, _token(market, key), _token(market, market.key), birch_test, acme_test)
     _furnish(neighbours)
-    yield neighbours
-    dynamodb.delete_table(TableName=f"panelgate-{stage_name}")
+    return neighbours
 
 
 def _token(market: Market, key: str) -> str:

@@ -22,7 +22,7 @@ from sandbox.faults import ActiveFault
 from sandbox.orders import Stage
 from tests.api.http import v2, v3
 from tests.aws.test_orders import UNTIL, draft
-from tests.conftest import table_schema
+from tests.conftest import empty_table
 from tests.faults import Faulty
 from tests.gateway.test_types import ORDERS
 from tests.market import Market
@@ -243,9 +243,8 @@ class Scene:
 def built(worker_id: str, dynamodb: Any, secrets_manager: Any) -> Iterator[Scene]:
     """Return a scene that all tests here spoil in turn: it takes a second to build."""
     stage = f"t{os.getpid()}-{worker_id}-audit"
-    dynamodb.create_table(TableName=f"panelgate-{stage}", **table_schema())
-    yield build(Market.new(stage, dynamodb, secrets_manager))
-    dynamodb.delete_table(TableName=f"panelgate-{stage}")
+    with empty_table(stage, dynamodb):
+        yield build(Market.new(stage, dynamodb, secrets_manager))
 
 
 @pytest.fixture

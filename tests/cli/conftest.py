@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -19,7 +19,7 @@ from cli.console import Aws, Console, run
 from cli.main import panelgate
 from sandbox.panel import Customer
 from sandbox.server import Sandbox
-from tests.conftest import aws_client, table_schema
+from tests.conftest import aws_client, empty_table
 
 STAGE = "local"
 AUDIT_LOG = f"/panelgate/{STAGE}/audit"
@@ -99,13 +99,12 @@ def stage(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
     """Return the operator's side of an empty local stage."""
     dynamodb = aws.session.client("dynamodb", endpoint_url=aws.endpoint)
     secrets = aws.session.client("secretsmanager", endpoint_url=aws.endpoint)
-    dynamodb.create_table(TableName=f"panelgate-{STAGE}", **table_schema())
     logs = aws.session.client("logs", endpoint_url=aws.endpoint)
     logs.create_log_group(logGroupName=AUDIT_LOG)
     monkeypatch.setattr(Console, "aws", property(lambda _console: aws))
     monkeypatch.setenv("PANELGATE_STAGE", STAGE)
-    yield Console()
-    dynamodb.delete_table(TableName=f"panelgate-{STAGE}")
+    with empty_table(STAGE, dynamodb):
+        yield Console()
     with contextlib.suppress(logs.exceptions.ResourceNotFoundException):  # a test may have taken it away
         logs.delete_log_group(logGroupName=AUDIT_LOG)
     for secret in secrets.list_secrets(IncludePlannedDeletion=True)["SecretList"]:
@@ -114,11 +113,10 @@ def stage(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
 
 
 @pytest.fixture
-def installed(emulator: str, stage_name: str) -> Iterator[dict[str, str]]:
+def installed(emulator: str, new_stage: Callable[[], str]) -> Iterator[dict[str, str]]:
     """Return the environment in which the program itself works on an empty stage, as in an operator's account."""
-    dynamodb, logs = aws_client("dynamodb", emulator), aws_client("logs", emulator)
-    audit_log = f"/panelgate/{stage_name}/audit"
-    dynamodb.create_table(TableName=f"panelgate-{stage_name}", **table_schema())
+    stage, logs = new_stage(), aws_client("logs", emulator)
+    audit_log = f"/panelgate/{stage}/audit"
     logs.create_log_group(logGroupName=audit_log)
     yield {
         "PATH": os.environ["PATH"],
@@ -126,9 +124,8 @@ def installed(emulator: str, stage_name: str) -> Iterator[dict[str, str]]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "PANELGATE_STAGE": stage_name,
+        "PANELGATE_STAGE": stage,
     }
-    dynamodb.delete_table(TableName=f"panelgate-{stage_name}")
     logs.delete_log_group(logGroupName=audit_log)
 
 

@@ -1,20 +1,12 @@
 """Stalls for the proofs: stages of one panel and one customer that belong to one test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.conftest import stages
 from tests.stall import Stall
 from tests.world import World
-
-
-@pytest.fixture
-def new_stage(stage_name: str, dynamodb: Any) -> Iterator[Callable[[], str]]:
-    """Return what makes a stage with an empty table."""
-    with stages(stage_name, dynamodb) as new:
-        yield new
 
 
 @pytest.fixture

@@ -146,14 +146,13 @@ class Scene:
 
 
 @pytest.fixture
-def scene(market: Market, stage_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+def scene(market: Market, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     canaries = {slug: f"cN/{secrets.token_hex(8)}+{secrets.token_hex(8)}=\"x'<&" for slug in market.network.panels}
     for slug, key in canaries.items():
         market.panel(slug).keys = [key]
         market.put_key(Account(slug), key, token="2" * 32)
     parrot = Parrot(market)
     market.parts = market.twin(sender=parrot)
-    del stage_name
     root, written = logging.getLogger(), io.StringIO()
     handlers = root.handlers
     monkeypatch.setattr(sys, "stderr", written)
