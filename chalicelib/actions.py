@@ -123,6 +123,8 @@ class Reason(StrEnum):
     """Why a panel said no, whatever its words were (protocol.md 1.6)."""
 
     BAD_KEY = "bad_key"
+    KEY_OR_REQUEST = "key_or_request"
+    """It is the key or what was asked: the panel has one sentence for both."""
     NO_FUNDS = "no_funds"
     THROTTLED = "throttled"
     MALFORMED = "malformed"

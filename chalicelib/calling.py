@@ -4,11 +4,12 @@ A call goes out again only after an answer that proves that the panel did nothin
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import partial
 from http import HTTPStatus
+from itertools import count
 from types import MappingProxyType
 from typing import Any
 
@@ -26,11 +27,14 @@ from chalicelib.redaction import redact, redact_body
 RETRY_AFTER: Mapping[Reason, int] = MappingProxyType(
     {
         Reason.BAD_KEY: 60,
+        Reason.KEY_OR_REQUEST: 60,
         Reason.NO_FUNDS: 300,
         Reason.THROTTLED: 2,
         Reason.UNAVAILABLE: 60,
     }
 )
+# After these the panel did nothing, and may do it for another key.
+_ABOUT_THE_KEY = frozenset({Reason.BAD_KEY, Reason.KEY_OR_REQUEST})
 # What a panel says with these may be about the key, though no table knows its words.
 _ABOUT_WHO_ASKS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 # Giving a lease back takes at most one try of the store (`wiring`).
@@ -79,28 +83,24 @@ class Caller:
             AnswerLost: it may have been received.
             UnreadableReply: it was answered with something that no table knows.
         """
+        tries = count(1)
+
+        def ask_with(key: ProviderKey) -> Answer:
+            start = partial(before, key, next(tries)) if before else None
+            return self._try(provider, call, window, key, start)
+
         key = self.vault.key(provider.account, until=window.deadline)
-        answer = self._try(provider, call, window, key, partial(before, key, 1) if before else None)
-        for number, again in enumerate(self._keys_for_other_tries(provider, key, answer, window.deadline), 2):
-            answer = self._try(provider, call, window, again, partial(before, again, number) if before else None)
-            if not _rejects_key(answer):
-                break
+        answer = ask_with(key)
+        if isinstance(answer, Refused) and answer.reason is Reason.THROTTLED and provider.interval:
+            # It came too close to another one, though each had its slot: the ways to a panel are not equally long.
+            answer = ask_with(key)
+        if isinstance(answer, Refused) and answer.reason in _ABOUT_THE_KEY:
+            is_sure = answer.reason is Reason.BAD_KEY
+            for other in self.vault.instead(provider.account, key, until=window.deadline, is_sure=is_sure):
+                answer = ask_with(other)
+                if not isinstance(answer, Refused) or answer.reason not in _ABOUT_THE_KEY:
+                    break
         return answer
-
-    def _keys_for_other_tries(
-        self, provider: Provider, key: ProviderKey, answer: Answer, deadline: int
-    ) -> Iterator[ProviderKey]:
-        """Yield the keys to ask once more with, after an answer by which the panel did nothing.
-
-        A rejected key may have been rotated. A throttled call came too close to another one, though each had its slot:
-        the ways to a panel are not equally long. It gets a new slot. Who asks for the next key says that the panel
-        rejected the last.
-        """
-        is_throttled = isinstance(answer, Refused) and answer.reason is Reason.THROTTLED and provider.interval
-        if is_throttled:
-            yield key
-        if is_throttled or _rejects_key(answer):
-            yield from self.vault.instead(provider.account, key, until=deadline)
 
     def _try(
         self, provider: Provider, call: Call, window: Window, key: ProviderKey, start: Callable[[], None] | None
@@ -136,10 +136,6 @@ class Caller:
         if slot is None:
             raise Unavailable("the provider's pace is used up", retry_after=_RETRY_AFTER_PACE)
         self.clock.sleep(max(0, slot - self.clock.now()) / SECOND)
-
-
-def _rejects_key(answer: Answer) -> bool:
-    return isinstance(answer, Refused) and answer.reason is Reason.BAD_KEY
 
 
 def dialect_of(provider: Provider) -> Dialect:

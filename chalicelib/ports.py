@@ -409,11 +409,14 @@ class Vault(Protocol):
     def doubt(self, account: Account, key: ProviderKey) -> None:
         """Have the next call read the key anew, if it would use this one: its panel refused it, or something else."""
 
-    def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
+    def instead(
+        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: bool = True
+    ) -> Iterator[ProviderKey]:
         """Yield what to try in the place of a rejected key, in order; asking for the next one rejects the last.
 
         First the current key, read anew, if it is another one. Then a pending one that has proved itself. Then the
         one before, unless it was retired. There may be none, and none comes that could not be read before ``until``.
+        Where it may as well be the request that was rejected (not ``is_sure``), nothing is noted against a key.
         """
 
 

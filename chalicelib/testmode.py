@@ -184,9 +184,11 @@ class BuiltInVault:
     def doubt(self, account: Account, key: ProviderKey) -> None:
         """Do nothing: there is no other."""
 
-    def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
+    def instead(
+        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: bool = True
+    ) -> Iterator[ProviderKey]:
         """Yield no other one."""
-        del account, rejected, until
+        del account, rejected, until, is_sure
         return iter(())
 
 

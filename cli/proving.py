@@ -23,6 +23,7 @@ LOOKS = 3
 
 SENTENCES = {
     Reason.BAD_KEY: "rejects the key",
+    Reason.KEY_OR_REQUEST: "rejects the key",  # there is nothing wrong with what we ask
     Reason.THROTTLED: "says that it is asked too often: try again in a minute",
 }
 
@@ -54,9 +55,11 @@ class Candidate:
     def doubt(self, account: Account, key: ProviderKey) -> None:
         """Do nothing: there is no other."""
 
-    def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
+    def instead(
+        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: bool = True
+    ) -> Iterator[ProviderKey]:
         """Offer no other."""
-        del account, rejected, until
+        del account, rejected, until, is_sure
         return iter(())
 
 
@@ -80,7 +83,7 @@ class Question:
         answer = self.answer()
         if isinstance(answer, Refused):
             sentence = SENTENCES.get(answer.reason) or f"refuses: {cell(answer.text)[:200]}"
-            failure = Rejected if answer.reason is Reason.BAD_KEY else Failure
+            failure = Rejected if answer.reason in (Reason.BAD_KEY, Reason.KEY_OR_REQUEST) else Failure
             raise failure(f"{self.provider.slug} {sentence}.")
         return answer
 

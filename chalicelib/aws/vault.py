@@ -6,6 +6,7 @@ A secret's string says whose it is, so that one that was moved to another tenant
 import json
 import random
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -96,19 +97,23 @@ class SecretsVault:
             self._doubted[account] = now
             self._cache[account] = (cached, now)
 
-    def instead(self, account: Account, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
+    def instead(
+        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: bool = True
+    ) -> Iterator[ProviderKey]:
         """Yield what to try in the place of a key that the panel rejected, until ``until`` (epoch µs), in this order.
 
         First the current key, if it is another one by now. Then a pending one that has proved itself. Then the one
         before, unless it was retired. Who asks for the next one says that the panel rejected the last; the one that
-        it stays with is this container's key from then on.
+        it stays with is this container's key from then on. Where it may as well be the request that was rejected (not
+        ``is_sure``), that is logged, and not noted: else a tenant could have a good key rolled back.
         """
+        note = partial(self._note, account, until=until, is_sure=is_sure)
         try:
-            self._note(account, rejected.version, until)
+            note(rejected.version)
             for key in self._others(account, rejected.version, until):
                 self._remember(account, key)
                 yield key
-                self._note(account, key.version, until)
+                note(key.version)
         except (Unavailable, StoreBusy) as error:
             logger.warning("no other provider key", extra={"facts": {**_facts(account), "cause": str(error)}})
 
@@ -136,9 +141,12 @@ class SecretsVault:
         best_before = self._clock.now() + random.randint(_MIN_AGE, MAX_AGE)  # noqa: S311 - jitter
         self._cache[account] = (key, best_before)
 
-    def _note(self, account: Account, version: str, until: int) -> None:
+    def _note(self, account: Account, version: str, *, until: int, is_sure: bool) -> None:
         """Note a rejection where a rotation that runs sees it."""
         now = self._clock.now()
+        if not is_sure:
+            logger.warning("provider key or request rejected", extra={"facts": {**_facts(account), "version": version}})
+            return
         if _is_recent(self._noted.get((account, version)), now):
             return
         self._noted[account, version] = now

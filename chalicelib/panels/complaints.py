@@ -24,7 +24,7 @@ _ADJECTIVES = ("Incorrect", "Invalid", "Bad")
 _NOUNS: Mapping[str, Reason] = MappingProxyType(
     {
         "API key": Reason.BAD_KEY,
-        "request or API key": Reason.BAD_KEY,
+        "request or API key": Reason.KEY_OR_REQUEST,
         "request": Reason.MALFORMED,
         "action": Reason.ACTION,
         "parameters": Reason.MALFORMED,

@@ -643,6 +643,26 @@ def test_one_note_of_a_rejection_is_no_reason_to_go_back(world: World, operator:
     check_record(world)
 
 
+def test_orders_that_are_refused_for_themselves_or_the_key_do_not_have_a_good_key_rolled_back(
+    world: World, operator: Operator
+) -> None:
+    new = "pk-the-new-one-1"
+    world.panel.keys |= {new}
+    world.panel.behaviours["add"] = lambda _panel, _fields: Reply(200, {}, b'{"error":"Incorrect request or API key"}')
+
+    def meets_traffic(panel: object, fields: dict[str, str]) -> Reply:
+        if current(world) == new:
+            for _ in range(3):
+                world.time.at += SECOND
+                with pytest.raises(Refusal):
+                    world.add(parts=world.twin())
+        return tells_a_balance(panel, fields)
+
+    world.panel.behaviours["balance"] = meets_traffic
+    assert replace(operator, watch=30).rotate(new).step is Step.DONE
+    assert current(world) == new
+
+
 @dataclass
 class Forgetful:
     """Secrets Manager, which cannot be asked for a version once the new key is in use, for so many times."""

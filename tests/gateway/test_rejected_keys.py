@@ -211,6 +211,31 @@ def test_when_every_key_is_rejected_nothing_is_bought_and_the_caller_may_come_ag
     assert len(versions.panel.purchases) == 1
 
 
+EITHER = b'{"error":"Incorrect request or API key"}'
+
+
+def test_words_that_may_be_about_the_key_try_the_others_and_are_no_word_against_it(versions: World) -> None:
+    """A tenant may have asked for something that no panel takes, and must not have a good key rolled back by that."""
+    versions.panel.behaviours["add"] = lambda _panel, _fields: Reply(200, {}, EITHER)
+    versions.panel.keys = {value(version) for version in (FIRST, SECOND_KEY, THIRD)}
+    with pytest.raises(Refusal) as refused:
+        versions.add()
+    assert (refused.value.code, refused.value.retry_after) == (Code.SERVICE_UNAVAILABLE, 60)
+    assert [fields["key"] for fields in versions.panel.requests] == [value(v) for v in (SECOND_KEY, THIRD, FIRST)]
+    rotations = Rotations(versions.parts.table)
+    assert {rotations.rejected(SMOSALE, version) for version in (FIRST, SECOND_KEY, THIRD)} == {None}
+    assert versions.money() == (CREDIT, 0)
+
+
+def test_words_that_may_be_about_the_key_find_the_one_that_works(versions: World) -> None:
+    versions.panel.keys = {PROVIDER_KEY, value(SECOND_KEY)}
+    versions.panel.behaviours["add"] = lambda panel, fields: (
+        buys(panel, fields) if fields["key"] == PROVIDER_KEY else Reply(200, {}, EITHER)
+    )
+    assert not versions.add().pending
+    assert len(versions.panel.purchases) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "body", "pending"),
     [

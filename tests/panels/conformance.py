@@ -211,7 +211,7 @@ BAD_KEY: Mapping[str, tuple[str, bytes]] = {
     "error": ("key", b'{"error": "Invalid API key"}'),
     "other case": ("key", b'{"error": "invalid API key."}'),
     "error in data": ("key", b'{"status": "error", "data": {"error": "Incorrect API key"}}'),
-    "errors": ("key", b'{"errors": ["Incorrect request or API key"]}'),
+    "errors": ("key", b'{"errors": ["Incorrect API key"]}'),
     "object": ("key", b'{"error": {"message": "API key is required"}}'),
     "list": ("key", b'["Invalid API key"]'),
     "bare string": ("key", b'"Invalid API key"'),

@@ -17,9 +17,9 @@ TEXTS: Mapping[Reason, tuple[str, ...]] = {
         "Invalid API key.",
         "Missing API key",
         "API key is required",
-        "Incorrect request or API key",
         "API is Disable for this user or User Not Found! Contact the Support",
     ),
+    Reason.KEY_OR_REQUEST: ("Incorrect request or API key", "Invalid request or API key."),
     Reason.MALFORMED: (
         "Incorrect request",
         "Missing parameters",
