@@ -26,14 +26,9 @@ _GRAIN = Decimal("0.00001")
 _DOUBTFUL = 8
 
 
-def name(order: Order) -> tuple[str, int]:
-    """Return what tells an order from all others: ids are its tenant's own."""
-    return order.tenant, order.id
-
-
 def is_before(mark: Mark, order: Order) -> bool:
     """Say whether a mark is older than an order that is unsettled now, whatever the clocks say."""
-    return name(order) not in mark.unsettled
+    return order.name not in mark.unsettled
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ def range_around(before: Mark | None, after: Mark | None, trail: Iterable[Bound]
     low = before.top if before else 0
     if after is None:
         return Range(low)
-    later = [b.number for b in trail if b.number > after.top_after and (b.tenant, b.order) not in after.unsettled]
+    later = [b.number for b in trail if b.number > after.top_after and b.name not in after.unsettled]
     return Range(low, min(later, default=None))
 
 
@@ -160,7 +155,7 @@ def purchases_between(
     refunds = [known[number] - one.charge for number, one in before.charges.items()]
     found = [Purchase(refund, sure=True) for refund in refunds if refund]
     for bound in trail:
-        one = (bound.tenant, bound.order)
+        one = bound.name
         if bound.number <= before.top or (bound.number > after.top_after and one not in after.unsettled):
             continue
         was_in_doubt = bound.number <= before.top_after or one in before.unsettled

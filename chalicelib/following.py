@@ -12,7 +12,7 @@ from chalicelib.actions import Action, Balance, GetBalance
 from chalicelib.batching import READ_PATIENCE, Patience, ids_at_once, reading_patience
 from chalicelib.clock import MINUTE, Clock
 from chalicelib.errors import PanelgateError, Unavailable
-from chalicelib.evidence import charged, name
+from chalicelib.evidence import charged
 from chalicelib.log import logger
 from chalicelib.model import RECHECKS, Order, Provider
 from chalicelib.ports import Accounts, Charged, Mark, Orders
@@ -102,7 +102,7 @@ class Following:
             return
         if not isinstance(balance, Balance):
             return
-        unsettled = frozenset(map(name, islice(self.orders.unsettled(provider.account), MOST_UNSETTLED + 1)))
+        unsettled = frozenset(one.name for one in islice(self.orders.unsettled(provider.account), MOST_UNSETTLED + 1))
         if len(unsettled) > MOST_UNSETTLED:
             facts = {"provider": provider.slug, "cause": f"more than {MOST_UNSETTLED} orders are not settled"}
             logger.warning("account not marked", extra={"facts": facts})

@@ -14,7 +14,7 @@ from chalicelib.actions import Action, Reason, Refused, Status
 from chalicelib.batching import Batcher, Outcome, ids_at_once, reading_patience
 from chalicelib.clock import SECOND, Clock
 from chalicelib.errors import Unavailable
-from chalicelib.evidence import Range, charged, is_before, is_parent, name, range_around
+from chalicelib.evidence import Range, charged, is_before, is_parent, range_around
 from chalicelib.model import Order, Provider, Search
 from chalicelib.ports import Accounts, Bound, Mark, Orders
 
@@ -74,9 +74,9 @@ class Inquiry:
         account = self.provider.account
         self.marks = list(islice(self.accounts.marks(account), _MARKS)) if self.provider.exclusive_key else []
         self._by_time = {mark.at: mark for mark in self.marks}
-        self.befores = {name(order): self._befores(order) for order in self.unsettled}
-        oldest = min((some[-1].top for order in due if (some := self.befores[name(order)])), default=None)
-        created = min((order.created for order in due if not self.befores[name(order)]), default=None)
+        self.befores = {order.name: self._befores(order) for order in self.unsettled}
+        oldest = min((some[-1].top for order in due if (some := self.befores[order.name])), default=None)
+        created = min((order.created for order in due if not self.befores[order.name]), default=None)
         self.trail, self.is_cut = self._trail(oldest, created)
         self.taken = {bound.number for bound in self.trail}
 
@@ -124,7 +124,7 @@ class Inquiry:
             after: the time of the first mark after its quiet period, None if there is none yet.
         """
         last = None if after is None else self._mark(order, after)
-        befores = self.befores[name(order)]
+        befores = self.befores[order.name]
         reach = range_around(befores[0] if befores else None, last, self.trail)
         if befores:
             return reach
@@ -166,28 +166,28 @@ class Inquiry:
 
     def seen_since(self) -> list[Order]:
         """Look once more at who is unsettled and what is ours; return those of the new ones that make others."""
-        known = {name(one) for one in self.unsettled}
-        new_ones = (one for one in self.orders.unsettled(self.provider.account) if name(one) not in known)
+        known = {one.name for one in self.unsettled}
+        new_ones = (one for one in self.orders.unsettled(self.provider.account) if one.name not in known)
         self.unsettled = [*self.unsettled, *new_ones]
         new = list(takewhile(lambda bound: bound.number > self.top, self.orders.bound(self.provider.account)))
         self.trail = [*new, *self.trail]
         self.taken |= {bound.number for bound in new}
-        return self._makers((bound.tenant, bound.order) for bound in new)
+        return self._makers(bound.name for bound in new)
 
     def parents(self, order: Order) -> list[Order] | None:
         """Return the subscriptions and drip-feeds that may have made orders since one was accepted.
 
         They were open at the mark before it, or came later. None if that cannot be told.
         """
-        befores = self.befores[name(order)]
+        befores = self.befores[order.name]
         low = befores[-1].top if befores else 0
-        names = {(bound.tenant, bound.order) for bound in self.trail if bound.number > low}
-        names |= {(one.tenant, one.order) for mark in befores for one in mark.charges.values()}
+        names = {bound.name for bound in self.trail if bound.number > low}
+        names |= {one.name for mark in befores for one in mark.charges.values()}
         if not befores:
             some = list(islice(self.orders.open(self.provider.account), _OPEN + 1))
             if len(some) > _OPEN:
                 return None
-            names |= {name(one) for one in some}
+            names |= {one.name for one in some}
         return self._makers(names)
 
     def _makers(self, names: Iterable[tuple[str, int]]) -> list[Order]:
@@ -216,7 +216,7 @@ class Inquiry:
         for tenant, numbers in tenants.items():
             for start in range(0, len(numbers), _RECORDS):
                 for one in self.orders.get_many(tenant, numbers[start : start + _RECORDS]).values():
-                    self._records[name(one)] = _Record(charged(one), one if is_parent(one) else None)
+                    self._records[one.name] = _Record(charged(one), one if is_parent(one) else None)
         return {one: self._records[one] for one in wanted if one in self._records}
 
 

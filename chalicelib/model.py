@@ -44,7 +44,9 @@ FINAL = frozenset(
 NOT_BEGUN = frozenset({OrderStatus.QUEUED, OrderStatus.PENDING})
 # These say something of subscriptions and drip-feeds only; of an ordinary order no table knows what they mean.
 OF_PARENTS = frozenset({OrderStatus.ACTIVE, OrderStatus.PAUSED, OrderStatus.EXPIRED})
-_PAID_BACK = frozenset({OrderStatus.CANCELED, OrderStatus.REFUNDED, OrderStatus.FAILED})
+# Whatever an order was delivered of, it is paid back whole.
+PAID_BACK_WHOLE = frozenset({OrderStatus.REFUNDED, OrderStatus.FAILED})
+_PAID_BACK = PAID_BACK_WHOLE | {OrderStatus.CANCELED}
 # What panels make of an order that had ended: a refill delivers it again, and one that lost what it got is paid back
 # after all. Whatever else follows an end is not believed.
 REOPENS: Mapping[OrderStatus, frozenset[OrderStatus]] = MappingProxyType(
@@ -493,6 +495,16 @@ class Order:
         return self.reading is not None and self.reading.status in FINAL
 
     @property
-    def hold(self) -> int:
+    def name(self) -> tuple[str, int]:
+        """What tells it from all other orders: ids are its tenant's own."""
+        return self.tenant, self.id
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the log says of it."""
+        return {"order": self.id, "tenant": self.tenant, "provider": self.provider}
+
+    @property
+    def wallet_charge(self) -> int:
         """Micro-USD of the tenant's wallet that this order keeps back or has spent."""
         return self.charge if self.funding is Funding.WALLET else 0

@@ -179,6 +179,11 @@ class Charged:
     order: int
     charge: Decimal
 
+    @property
+    def name(self) -> tuple[str, int]:
+        """The order's name; see ``model.Order``."""
+        return self.tenant, self.order
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
@@ -223,6 +228,11 @@ class Bound:
     order: int
     sent: int
     at: int
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """The name of our order; see ``model.Order``."""
+        return self.tenant, self.order
 
 
 class Orders(Protocol):

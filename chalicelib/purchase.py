@@ -178,8 +178,7 @@ class Purchase:
             return False
 
     def _facts(self, cause: str, **more: object) -> dict[str, object]:
-        order = self._order
-        return {"order": order.id, "tenant": order.tenant, "provider": order.provider, "cause": cause, **more}
+        return {**self._order.facts, "cause": cause, **more}
 
 
 def _told(refused: Refused) -> tuple[Code, str]:

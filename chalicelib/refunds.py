@@ -13,10 +13,9 @@ from decimal import ROUND_HALF_UP, Decimal
 from chalicelib import money
 from chalicelib.actions import Status
 from chalicelib.log import logger
-from chalicelib.model import Order, OrderStatus, Reading
+from chalicelib.model import PAID_BACK_WHOLE, Order, OrderStatus, Reading
 from chalicelib.order_types import total_units
 
-_WHOLE = frozenset({OrderStatus.REFUNDED, OrderStatus.FAILED})
 _SHARED = frozenset({OrderStatus.CANCELED, OrderStatus.PARTIAL})
 
 
@@ -31,14 +30,13 @@ def refund(order: Order, reading: Reading, status: Status) -> int:
 
 
 def _due(order: Order, reading: Reading, status: Status) -> int:
-    if reading.status in _WHOLE:
+    if reading.status in PAID_BACK_WHOLE:
         return order.charge
     if reading.status not in _SHARED:
         return 0
     due = _shared(order, reading, status)
     if due is None:
-        facts = {"order": order.id, "tenant": order.tenant, "provider": order.provider, "status": reading.status}
-        logger.error("a refund cannot be computed", extra={"facts": facts})
+        logger.error("a refund cannot be computed", extra={"facts": {**order.facts, "status": reading.status}})
     return due or 0
 
 

@@ -25,7 +25,6 @@ from chalicelib.evidence import (
     is_before,
     is_parent,
     may_have_made,
-    name,
     purchases_between,
     was_not_bought,
 )
@@ -141,7 +140,7 @@ class Settlement:
         That counts from the first look, which came after the sender was done or gone.
         """
         if order.search is None:
-            return Search(since=self.clock.now(), befores=tuple(mark.at for mark in inquiry.befores[name(order)]))
+            return Search(since=self.clock.now(), befores=tuple(mark.at for mark in inquiry.befores[order.name]))
         if order.search.after is not None:
             return order.search
         after = next((m.at for m in reversed(inquiry.marks) if _is_after(m, order, order.search, inquiry)), None)
@@ -239,9 +238,7 @@ class Settlement:
         makers = [one.id for one in silent if may_have_made(one, status)]
         if makers:
             return f"order {number} at the provider fits, and may have been made by our {_listed(makers)}", None
-        rivals = [
-            one.id for one in inquiry.unsettled if name(one) != name(order) and self._may_be(one, number, inquiry)
-        ]
+        rivals = [one.id for one in inquiry.unsettled if one.name != order.name and self._may_be(one, number, inquiry)]
         if rivals:
             return f"order {number} at the provider fits, and fits the unsettled orders {_listed(rivals)} too", None
         return f"order {number} at the provider is the only one around that fits and that nobody has", number
@@ -250,7 +247,7 @@ class Settlement:
         """Say whether a number may be that of another unsettled order: only what is certain speaks against it."""
         if other.pending_order is not None:
             return other.pending_order == number
-        befores = inquiry.befores.get(name(other), ())
+        befores = inquiry.befores.get(other.name, ())
         reach = inquiry.reach(other, other.search.after if other.search else None) if befores else Range(0)
         if is_parent(other) and number > reach.low:
             return True  # it, or one that it made
@@ -266,7 +263,7 @@ class Settlement:
             return None
         if self._unexplained(search, reach, inquiry):
             return None
-        for before in inquiry.befores[name(order)]:
+        for before in inquiry.befores[order.name]:
             purchases = self._purchases(order, before, after, inquiry)
             if purchases is not None and was_not_bought(price, before.balance - after.balance, purchases):
                 return (
@@ -283,21 +280,20 @@ class Settlement:
 
     def _purchases(self, order: Order, before: Mark, after: Mark, inquiry: Inquiry) -> list[Purchase] | None:
         """Return all but the order itself that may have moved a balance between two marks; None if one is unknown."""
-        names = {number: (one.tenant, one.order) for number, one in before.charges.items()}
-        names |= {bound.number: (bound.tenant, bound.order) for bound in inquiry.trail if bound.number > before.top}
+        names = {number: one.name for number, one in before.charges.items()}
+        names |= {bound.number: bound.name for bound in inquiry.trail if bound.number > before.top}
         names = {number: one for number, one in names.items() if number not in after.charges}
         records = inquiry.records(names.values())
         if not records.keys() >= set(names.values()):
             return None
         charges = {number: records[one].charge for number, one in names.items()}
-        others = [one for one in inquiry.unsettled if name(one) != name(order) and not is_before(after, one)]
+        others = [one for one in inquiry.unsettled if one.name != order.name and not is_before(after, one)]
         doubtful = [Purchase(quoted(one) or Decimal(0), sure=False) for one in others]
         return [*purchases_between(before, after, inquiry.trail, charges), *doubtful]
 
 
 def _tell(order: Order, cause: str) -> None:
-    facts = {"order": order.id, "tenant": order.tenant, "provider": order.provider, "cause": cause}
-    logger.error("order not settled", extra={"facts": facts})
+    logger.error("order not settled", extra={"facts": {**order.facts, "cause": cause}})
 
 
 def _due(order: Order) -> int:

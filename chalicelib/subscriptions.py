@@ -18,6 +18,7 @@ from chalicelib.log import logger
 from chalicelib.model import (
     FINAL,
     NOT_BEGUN,
+    PAID_BACK_WHOLE,
     Attempt,
     Change,
     Order,
@@ -32,7 +33,6 @@ from chalicelib.ports import Orders
 # One look takes in this many new orders; the rest waits for the next look.
 _AT_ONCE = 100
 # A child that is first seen like this has been paid back whole.
-_PAID_BACK = frozenset({OrderStatus.REFUNDED, OrderStatus.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,7 @@ class Subscriptions:
 
 
 def _tell(event: str, order: Order, number: int | None) -> None:
-    facts = {"order": order.id, "tenant": order.tenant, "provider": order.provider, "provider_order": number}
-    logger.error(event, extra={"facts": facts})
+    logger.error(event, extra={"facts": {**order.facts, "provider_order": number}})
 
 
 def _last_word(status: Status, now: int) -> Reading | None:
@@ -161,7 +160,7 @@ def _units(parent: Order, status: Status) -> int:
     Of one that has begun, without a charge, nothing says how large it was: the most that a post gets, then.
     """
     most = int(parent.extra["max"])
-    if status.status in _PAID_BACK or (status.status is OrderStatus.CANCELED and status.charge is None):
+    if status.status in PAID_BACK_WHOLE or (status.status is OrderStatus.CANCELED and status.charge is None):
         return 0
     if status.charge is not None and parent.cost:
         return min(most, _sold(parent, status.charge))

@@ -88,7 +88,7 @@ class Tracking:
         reading = self._reading(order, outcome)
         known = order.reading.status if order.reading else None
         if not may_follow(known, reading.status):
-            logger.error("not believed", extra={"facts": {**_facts(order), "was": known, "is": reading.status}})
+            logger.error("not believed", extra={"facts": {**order.facts, "was": known, "is": reading.status}})
             return last_known(order, self.clock.now())
         if order.type == SUBSCRIPTIONS:
             follower = Subscriptions(self.orders, self.batcher, self.clock)
@@ -149,7 +149,7 @@ def _compare_charge(order: Order, reading: Reading) -> None:
         return
     if not alike(reading.charge, quote):
         figures = {"quote": str(quote), "charge": str(reading.charge)}
-        logger.warning("charged otherwise", extra={"facts": {**_facts(order), **figures}})
+        logger.warning("charged otherwise", extra={"facts": {**order.facts, **figures}})
 
 
 def _number(order: Order) -> int:
@@ -160,8 +160,4 @@ def _number(order: Order) -> int:
 
 
 def _warn(event: str, order: Order, cause: str) -> None:
-    logger.warning(event, extra={"facts": {**_facts(order), "cause": cause[:300]}})
-
-
-def _facts(order: Order) -> dict[str, object]:
-    return {"order": order.id, "tenant": order.tenant, "provider": order.provider}
+    logger.warning(event, extra={"facts": {**order.facts, "cause": cause[:300]}})

@@ -261,7 +261,7 @@ def _place(console: Console, order: Order, number: int) -> None:
 def _check_number(console: Console, order: Order, number: int) -> None:
     """Refuse a number that the provider does not know; one that cannot be asked is believed."""
     waiting = [one for one in console.parts.orders.unsettled(order.account) if one.pending_order == number]
-    if waiting and (order.tenant, order.id) not in {(one.tenant, one.id) for one in waiting}:
+    if waiting and order.name not in {one.name for one in waiting}:
         one = waiting[0]
         raise Failure(f"{order.provider} gave its number {number} to {one.tenant}'s order {one.id}. Check the number.")
     answer = _asked(console, order, number)

@@ -268,7 +268,7 @@ class Stall:
         # An order may be paid back in steps, as its panel does; what that comes to is in `refunded`.
         repeated = [f"{count} times: {one}" for one, count in entries.items() if count > 1 and one[0] != "refund"]
         verdict.wrong += repeated
-        held = sum(order.hold for order in orders if order.state in (OrderState.UNKNOWN, OrderState.SENDING))
+        held = sum(order.wallet_charge for order in orders if order.state in (OrderState.UNKNOWN, OrderState.SENDING))
         placed = [order for order in orders if order.state is OrderState.PLACED]
         spent = sum(order.price for order in placed)
         expected, found = (CREDIT - spent - held, held), self.market.money()

@@ -319,7 +319,7 @@ class Storm:
             if order.state is OrderState.PLACED
             for one in sold.get(order.link or "", [])
         )
-        held = sum(order.hold for order in orders if order.state is OrderState.UNKNOWN)
+        held = sum(order.wallet_charge for order in orders if order.state is OrderState.UNKNOWN)
         expected, found = (CREDIT - paid - held, held), self.market.money(tenant)
         if expected != found:
             report.cents[tenant] = sum(found) - sum(expected)

@@ -173,7 +173,7 @@ class DynamoOrders:
             self._table.transact([move, binding(order, placed.order), *spent, settled(order)], until=until)
         except TransactionRefused as refused:
             bound = refused.failed.get(1)
-            if bound is not None and (bound["tenant"], bound["order"]) != (order.tenant, order.id):
+            if bound is not None and (bound["tenant"], bound["order"]) != order.name:
                 raise AlreadyBound(f"{order.provider} {placed.order}") from None
             if _is(refused.failed.get(0), order, OrderState.NOT_PLACED):
                 self._note_late(order, placed.order, until=until)
@@ -182,8 +182,7 @@ class DynamoOrders:
 
     def _note_late(self, order: Order, provider_order: int, *, until: int) -> None:
         """Keep on a NOT_PLACED order that its provider delivered it all the same: the operator decides who pays."""
-        facts = {"order": order.id, "tenant": order.tenant, "provider": order.provider}
-        logger.error("delivered late", extra={"facts": {**facts, "provider_order": provider_order}})
+        logger.error("delivered late", extra={"facts": {**order.facts, "provider_order": provider_order}})
         write = Write(
             *order_key(order),
             update=f"SET late_order = :late, {MORE_EVIDENCE}",

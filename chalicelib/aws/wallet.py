@@ -84,7 +84,7 @@ class DynamoWallet:
 
 def hold(order: Order) -> list[Write]:
     """Return the writes that keep an order's charge back; the first one's condition is that there is enough."""
-    return _movement(order, "HOLD", available=-order.hold, held=order.hold)
+    return _movement(order, "HOLD", available=-order.wallet_charge, held=order.wallet_charge)
 
 
 def count(order: Order) -> list[Write]:
@@ -155,22 +155,23 @@ def _token(tenant: str, allowance: Allowance) -> tuple[str, str]:
 
 def capture(order: Order) -> list[Write]:
     """Return the writes that spend what an order holds."""
-    return _movement(order, "CAPTURE", available=0, held=-order.hold)
+    return _movement(order, "CAPTURE", available=0, held=-order.wallet_charge)
 
 
 def release(order: Order) -> list[Write]:
     """Return the writes that give back what an order holds, and what it counted."""
-    return [*_movement(order, "RELEASE", available=order.hold, held=-order.hold), *_recount(order, -order.charge)]
+    given_back = _movement(order, "RELEASE", available=order.wallet_charge, held=-order.wallet_charge)
+    return [*given_back, *_recount(order, -order.charge)]
 
 
 def charge_again(order: Order) -> list[Write]:
     """Return the writes that spend the charge of an order whose hold was given back, and count it again."""
-    return [*_movement(order, "CAPTURE", available=-order.hold, held=0), *_recount(order, order.charge)]
+    return [*_movement(order, "CAPTURE", available=-order.wallet_charge, held=0), *_recount(order, order.charge)]
 
 
 def spend(child: Order, *, held: int) -> list[Write]:
     """Return the writes that pay for a subscription's order, ``held`` of it out of what the subscription holds."""
-    return _movement(child, "CAPTURE", available=held - child.hold, held=-held) if _pays(child) else []
+    return _movement(child, "CAPTURE", available=held - child.wallet_charge, held=-held) if _pays(child) else []
 
 
 def refund(order: Order, refunded: int) -> list[Write]:

@@ -137,7 +137,7 @@ def test_nothing_is_wrong_with_what_the_gateway_writes(market: Market) -> None:
     assert settled
     assert [one for one in ours if one.parent is not None and one.refunded]
     assert {one.state for one in ours if one.held} >= {OrderState.PLACED, OrderState.UNKNOWN}
-    held = sum(one.held or 0 if one.state is OrderState.PLACED else one.hold for one in ours if _is_open(one))
+    held = sum(one.held or 0 if one.state is OrderState.PLACED else one.wallet_charge for one in ours if _is_open(one))
     assert market.money()[1] == held > 0
 
 
