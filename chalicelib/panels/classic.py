@@ -31,20 +31,19 @@ from chalicelib.actions import (
     Item,
     Items,
     ListServices,
-    PanelService,
     Placed,
     PlaceOrder,
     Reason,
     RefillReading,
     RefillTaken,
     Refused,
-    Services,
     SingleCall,
     Status,
 )
 from chalicelib.errors import UnreadableReply
 from chalicelib.model import OrderStatus, RefillStatus
 from chalicelib.panels import complaints, items, reading, writing
+from chalicelib.panels.catalogs import Catalog
 from chalicelib.panels.complaints import Complaint, Meaning
 from chalicelib.panels.dialect import MAX_CATALOG, Dialect, Reply, Request, action_of, ids_of
 from chalicelib.panels.writing import Fields
@@ -166,7 +165,7 @@ class Classic(Dialect):
             case GetBalance():
                 return self._balance(document)
             case ListServices():
-                return self._services(document)
+                return Catalog(self.columns, self.service_types, self.service_extras).read(document)
             case PlaceOrder():
                 raise UnreadableReply("neither an order nor an error")
             case _:
@@ -280,11 +279,11 @@ class Classic(Dialect):
             raw_status=raw,
             charge=_first(reading.price, holder, self.charge_fields),
             currency=reading.currency(holder.get("currency")) or self.currency,
-            start_count=_not_negative(_first(reading.count, holder, self.start_fields)),
+            start_count=_first(reading.natural, holder, self.start_fields),
             remains=_remains(_first(reading.count, holder, self.remains_fields)),
             odd_remains=_odd(holder, self.remains_fields),
             orders=reading.identifiers(holder["orders"]) if "orders" in holder else None,
-            posts=_not_negative(reading.count(holder.get("posts"))),
+            posts=reading.natural(holder.get("posts")),
             # SmartPanel itself says true or false here.
             expiry=reading.day(holder.get("expiry")),
         )
@@ -310,58 +309,6 @@ class Classic(Dialect):
         said = (layer.get(self.accepted_field) for layer in reading.layers(part)) if self.accepted_field else ()
         return any(value is True or (isinstance(value, str) and value.strip()) for value in said)
 
-    # -- services ---------------------------------------------------------------------------------------------
-
-    def _services(self, document: object) -> Services:
-        services: dict[int, PanelService] = {}
-        skipped: list[str] = []
-        for position, (name, row) in enumerate(_rows(document), start=1):
-            try:
-                service = self._service(name, row)
-            except UnreadableReply as error:
-                skipped.append(f"row {position}: {error}")
-                continue
-            if services.setdefault(service.id, service) is not service:
-                skipped.append(f"row {position}: service {service.id} was listed before")
-        if skipped and not services:
-            # An empty catalog would put every service out of use.
-            raise UnreadableReply(f"none of {len(skipped)} services could be read; {skipped[0]}")
-        return Services(tuple(services.values()), tuple(skipped))
-
-    def _service(self, name: object, row: object) -> PanelService:
-        if not isinstance(row, dict):
-            raise UnreadableReply("no object")
-        said = row.get(self.columns["id"], name)
-        number = reading.identifier(said)
-        if number is None:
-            raise UnreadableReply(f"no service id that is a number: {reading.scalar(said, 60) or 'none'}")
-        try:
-            return self._described(number, row)
-        except UnreadableReply as error:
-            raise UnreadableReply(f"service {number}: {error}") from None
-
-    def _described(self, number: int, row: Mapping[str, object]) -> PanelService:
-        given = {ours: row.get(theirs) for ours, theirs in self.columns.items()}
-        least, most = _limits(given["min"], given["max"])
-        return PanelService(
-            id=number,
-            name=_needed(reading.label(given["name"]) or None, "name"),
-            type=reading.service_type(given.get("type"), self.service_types),
-            category=reading.label(given.get("category")),
-            rate=_needed(reading.price(given["rate"]), "rate"),
-            min=least,
-            max=most,
-            refill=reading.flag(given.get("refill")) or False,
-            cancel=reading.flag(given.get("cancel")) or False,
-            dripfeed=reading.flag(given.get("dripfeed")),
-            extra=dict(self._extras(row)),
-        )
-
-    def _extras(self, row: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-        for name, ours in self.service_extras.items():
-            if text := reading.prose(row.get(name)):
-                yield ours, text
-
 
 def _good(status: int) -> bool:
     return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
@@ -382,57 +329,6 @@ def _holder(part: object, name: str) -> Mapping[str, object]:
     if not isinstance(part, dict):
         return {name: part} if name == "cancel" else {}
     return next((layer for layer in reversed([*reading.layers(part)]) if name in layer), {})
-
-
-_WRAPPINGS = ("services", "data")
-_TOTALS = ("total", "total_count", "total_services", "count")
-_NEXT = ("next", "next_page", "next_page_url", "next_cursor", "next_offset", "has_more", "offset")
-
-
-def _rows(document: object) -> Iterable[tuple[object, object]]:
-    """Return a catalog's rows, each with the key it stands under, if it has one (protocol.md 1.4)."""
-    wrappings, listed = _opened(document)
-    if isinstance(listed, list):
-        rows = [(None, row) for row in listed]
-    elif isinstance(listed, dict) and listed and all(map(reading.identifier, listed)):
-        rows = [*listed.items()]
-    elif reading.word(listed) == "emptydata" and wrappings:
-        # SmartPanel wraps a sentence instead of a list.
-        rows = []
-    else:
-        raise UnreadableReply("no list of services")
-    if any(_is_page(wrapping, len(rows)) for wrapping in wrappings):
-        # Services that stand on the other pages would be put out of use.
-        raise UnreadableReply(f"a page of {len(rows)} services, not the whole list")
-    return rows
-
-
-def _opened(document: object) -> tuple[list[Mapping[str, object]], object]:
-    wrappings: list[Mapping[str, object]] = []
-    while isinstance(document, dict) and (name := next((name for name in _WRAPPINGS if name in document), None)):
-        wrappings.append(document)
-        document = document[name]
-    return wrappings, document
-
-
-def _is_page(wrapping: Mapping[str, object], rows: int) -> bool:
-    """Say whether what wraps a list says that there is more: by a total if it has one, else by a way to go on."""
-    total = next((total for name in _TOTALS if (total := reading.count(wrapping.get(name))) is not None), None)
-    if total is not None:
-        return total > rows
-    return any(wrapping.get(name) not in (None, False, "") for name in _NEXT)
-
-
-def _limits(least: object, most: object) -> tuple[int, int]:
-    low = _needed(_not_negative(reading.count(least)), "minimum")
-    high = _needed(_not_negative(reading.count(most)), "maximum")
-    if high < low:
-        raise UnreadableReply("the maximum is below the minimum")
-    return low, high
-
-
-def _not_negative(number: int | None) -> int | None:
-    return None if number is None or number < 0 else number
 
 
 def _odd(holder: Mapping[str, object], names: Iterable[str]) -> bool:
@@ -456,9 +352,3 @@ def _present(document: object, names: Iterable[str]) -> Iterator[tuple[Mapping[s
 def _first(reader: Callable[[object], Value | None], document: object, names: Iterable[str]) -> Value | None:
     values = (reader(layer[name]) for layer, name in _present(document, names))
     return next((value for value in values if value is not None), None)
-
-
-def _needed(value: Value | None, what: str) -> Value:
-    if value is None:
-        raise UnreadableReply(f"no readable {what}")
-    return value

@@ -265,6 +265,12 @@ def count(value: object) -> int | None:
     return value if abs(value) <= MAX_PANEL_ID else None
 
 
+def natural(value: object) -> int | None:
+    """Return a whole number that is not below zero, or None if this is none."""
+    number = count(value)
+    return None if number is None or number < 0 else number
+
+
 def identifier(value: object) -> int | None:
     """Return a panel's id, a positive integer of at most 19 digits, also as text; else None.
 
