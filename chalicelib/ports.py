@@ -79,8 +79,8 @@ class Directory(Providers, Protocol):
         A browser token, which ``Tokens`` has authenticated, is admitted as long as its client is.
         """
 
-    def origin_listed(self, origin: str) -> bool:
-        """Say whether an active tenant lists this web origin; the answer may be up to 30 s old."""
+    def origin_listed(self, origin: str, *, fresh: bool = False) -> bool:
+        """Say whether an active tenant lists this web origin; unless ``fresh``, the answer may be up to 30 s old."""
 
 
 class Guesses(Protocol):

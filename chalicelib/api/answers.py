@@ -167,10 +167,10 @@ def _cors(gateway: Gateway, incoming: Incoming, session: Session | Denied | None
     return grant(origin) if granted else VARY
 
 
-def origin_granted(gateway: Gateway, origin: str) -> bool:
+def origin_granted(gateway: Gateway, origin: str, *, fresh: bool = False) -> bool:
     """Say whether some active tenant lists an origin; if the store cannot tell, none does."""
     try:
-        return gateway.directory.origin_listed(origin)
+        return gateway.directory.origin_listed(origin, fresh=fresh)
     except StoreBusy:
         return False
 

@@ -19,6 +19,6 @@ def preflight(incoming: Incoming, gateway: Gateway) -> Response:
     """Answer a browser's question whether a page may call the API."""
     begin()
     origin = incoming.headers.get("origin", "")
-    if origin and origin_granted(gateway, origin):
+    if origin and origin_granted(gateway, origin, fresh=True):
         return respond(Answer(204, ""), {**grant(origin), **_ALLOWED})
     return respond(refuse(Refusal(Code.FORBIDDEN, "This origin is not allowed")), VARY)

@@ -73,13 +73,13 @@ class DynamoDirectory:
         accounts = [Account(item["provider"], item.get("tenant")) for item in holders]
         return sorted(accounts, key=lambda account: (account.tenant is not None, account.provider))
 
-    def origin_listed(self, origin: str) -> bool:
-        """Say whether an active tenant lists this web origin; the answer may be up to 30 s old."""
+    def origin_listed(self, origin: str, *, fresh: bool = False) -> bool:
+        """Say whether an active tenant lists this web origin; unless ``fresh``, the answer may be up to 30 s old."""
         if len(origin) > _LONGEST_ORIGIN or not origin.isascii():
             return False
         now = self._table.clock.now()
         listed, at = self._origins.get(origin, (False, now - CONFIGURATION_AGE))
-        if 0 <= now - at < CONFIGURATION_AGE:
+        if not fresh and 0 <= now - at < CONFIGURATION_AGE:
             return listed
         listed = self._lists(origin)
         if len(self._origins) >= _REMEMBERED:

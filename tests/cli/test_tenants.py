@@ -3,7 +3,6 @@ from decimal import Decimal
 
 import pytest
 
-from chalicelib.aws.directory import DynamoDirectory
 from cli.console import Console
 from tests.cli.conftest import Shell
 
@@ -62,7 +61,7 @@ def test_create_takes_every_option(shell: Shell, smosale: str) -> None:
 def test_set_turns_everything_back(shell: Shell, smosale: str, stage: Console) -> None:
     shell.ok("tenants", "create", "acme", "--providers", smosale, "--services", "1001", "--funding", "provider")
     shell.ok("tenants", "set", "acme", "--origins", "https://shop.example", "--require-idempotency", "--dedupe", "2m")
-    assert DynamoDirectory(stage.parts.table).origin_listed("https://shop.example")
+    assert stage.parts.directory.origin_listed("https://shop.example", fresh=True)
     shell.ok("tenants", "set", "acme", "--markup", "10%", "--daily-spend", "0.000001", "--refuse-duplicate-link")
     changed = shell.ok("tenants", "show", "acme")
     assert (changed["markup"], changed["daily_spend"]) == ("10%", Decimal("0.000001"))
@@ -70,7 +69,7 @@ def test_set_turns_everything_back(shell: Shell, smosale: str, stage: Console) -
     back = "--funding wallet --providers all --services all --origins none --dedupe 0s --markup 0% --daily-spend none"
     shell.ok("tenants", "set", "acme", "--no-require-idempotency", "--no-refuse-duplicate-link", *back.split())
     assert shell.ok("tenants", "show", "acme") == DEFAULTS
-    assert not DynamoDirectory(stage.parts.table).origin_listed("https://shop.example")
+    assert not stage.parts.directory.origin_listed("https://shop.example", fresh=True)
 
 
 def test_suspend_and_resume(shell: Shell, acme: str) -> None:
