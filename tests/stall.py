@@ -1,27 +1,24 @@
-"""One panel, one tenant, and a judge: what was bought is counted at the panel, what is known of it at the gateway.
+"""One panel and one tenant: what was bought is counted at the panel, what is known of it at the gateway.
 
 Whatever befell the containers, ``settle_down`` lets time pass and the schedules run until nothing moves, and ``judge``
 compares the two.
 """
 
-import contextlib
 import functools
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from chalicelib import money
 from chalicelib.clock import MINUTE, SECOND, Clock
 from chalicelib.commands import AddCommand, AnyCommand, StatusCommand
-from chalicelib.errors import Code, NeverSent, PanelgateError, Refusal
+from chalicelib.errors import NeverSent
 from chalicelib.gateway import Credentials, Result
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
-from chalicelib.model import Account, Order, OrderState
+from chalicelib.model import Account, Order
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.ports import Sender
-from chalicelib.purchase import Deadline, Receipt
+from chalicelib.purchase import Deadline
 from chalicelib.session import Session
 from chalicelib.wiring import Parts
 from cli.chain import Record
@@ -30,35 +27,17 @@ from cli.journal import Anchor, Journal
 from cli.orders import orders_command
 from sandbox.orders import Order as Sold
 from sandbox.panel import Panel
-from tests.faults import Killed, Wire
+from tests import judging
+from tests.faults import Wire
+from tests.judging import Verdict, answer
 from tests.market import Market
-from tests.stage import MovableClock, allowances, days
+from tests.stage import MovableClock
 from tests.world import LINK
 
 CREDIT = 1000 * SECOND
 QUIET = 2 * MINUTE
 # Minutes after which whatever can be settled is: a sender is given up, a quiet period passes, the evidence is read.
 PATIENCE = 9
-KILLED = "nothing"
-
-
-@dataclass
-class Verdict:
-    """What is wrong, in words, and the micro-USD that are missing or too many."""
-
-    doubled: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    difference: int = 0
-
-    @property
-    def broken(self) -> set[str]:
-        """Return what of this there is."""
-        return {name for name in ("doubled", "lost", "wrong", "difference") if getattr(self, name)}
-
-    @property
-    def is_good(self) -> bool:
-        return not self.broken
 
 
 @dataclass(frozen=True)
@@ -132,17 +111,7 @@ class Stall:
         """Buy under a key and a link that are called ``name``; return what the caller was told."""
         fields = {"service": self.service, "link": f"{LINK}/{name}", "quantity": quantity, "idempotency_key": name}
         parts = parts or self.parts
-        with contextlib.suppress(Killed):
-            self.told[name] = KILLED
-            try:
-                receipt = parts.gateway.execute(self.session(parts), AddCommand.read(fields))
-            except Refusal as refusal:
-                self.told[name] = refusal.code
-            except PanelgateError:
-                self.told[name] = Code.SERVICE_UNAVAILABLE
-            else:
-                assert isinstance(receipt, Receipt)
-                self.told[name] = "pending" if receipt.pending else f"order {receipt.order}"
+        self.told[name] = answer(lambda: parts.gateway.execute(self.session(parts), AddCommand.read(fields)))
         return self.told[name]
 
     @property
@@ -212,84 +181,11 @@ class Stall:
     def money_of_all(self) -> int:
         return sum(self.market.money())
 
-    # -- the judge -------------------------------------------------------------------------------------------------
-
     def sold(self) -> dict[str, list[Sold]]:
         """Return what the panel sold, by the name under which it was bought."""
-        self.panel.funds()
-        found: dict[str, list[Sold]] = {}
-        for one in self.panel.orders.values():
-            found.setdefault(one.link.removeprefix(f"{LINK}/"), []).append(one)
-        return found
+        return judging.sold(self.market)
 
     def judge(self, *, at_rest: bool = True) -> Verdict:
         """Compare what the gateway says with what the panel sold; ``at_rest``: nothing is to come any more."""
-        verdict, sold, orders = Verdict(), self.sold(), self.orders()
-        verdict.doubled = [name for name, some in sold.items() if len(some) > 1]
-        names = Counter(self.name(order) for order in orders if order.state is not OrderState.REJECTED)
-        verdict.wrong += [f"{count} orders under the key {name}" for name, count in names.items() if count > 1]
-        if at_rest:
-            verdict.lost += [f"{name}: no order" for name in sold if not names[name]]
-        for order in orders:
-            self._judge_order(order, sold.get(self.name(order), []), verdict, at_rest=at_rest)
-        self._judge_money(orders, sold, verdict, at_rest=at_rest)
-        if at_rest:
-            queue = self.queue()
-            left = [order for order in self.unsettled() if order.id not in queue]
-            left += [order for order in orders if order.state is OrderState.SENDING]
-            verdict.wrong += [f"{self.name(order)}: neither settled nor in the queue" for order in left]
-            self._judge_words(sold, verdict)
-        return verdict
-
-    @staticmethod
-    def name(order: Order) -> str:
-        return (order.link or "").removeprefix(f"{LINK}/")
-
-    def _judge_order(self, order: Order, sold: list[Sold], verdict: Verdict, *, at_rest: bool) -> None:
-        name, numbers = self.name(order), {one.id for one in sold}
-        if order.state is OrderState.PLACED and order.provider_order not in numbers:
-            verdict.wrong.append(f"{name}: bound to {order.provider_order}, which is not it: {order.evidence}")
-        if order.state is OrderState.PLACED and order.late_order is not None:
-            verdict.wrong.append(f"{name}: placed, and late too")
-        if at_rest and order.state is OrderState.NOT_PLACED and not self._is_noted(order, numbers):
-            verdict.lost.append(f"{name}: {order.state}, and bought: {order.evidence}")
-        if not 0 <= order.refunded <= order.charge:
-            verdict.wrong.append(f"{name}: {order.refunded} of {order.charge} went back")
-
-    def _is_noted(self, order: Order, numbers: set[int]) -> bool:
-        """Say whether each of the panel's numbers was noted on an order that had been given up."""
-        noted = {one.number for one in self.parts.orders.bound(Account(self.slug)) if one.order == order.id}
-        return numbers <= noted
-
-    def _judge_money(
-        self, orders: list[Order], sold: dict[str, list[Sold]], verdict: Verdict, *, at_rest: bool
-    ) -> None:
-        entries = Counter((entry["kind"], entry["id"]) for entry in self.parts.wallet.ledger("acme"))
-        # An order may be paid back in steps, as its panel does; what that comes to is in `refunded`.
-        repeated = [f"{count} times: {one}" for one, count in entries.items() if count > 1 and one[0] != "refund"]
-        verdict.wrong += repeated
-        held = sum(order.wallet_charge for order in orders if order.state in (OrderState.UNKNOWN, OrderState.SENDING))
-        placed = [order for order in orders if order.state is OrderState.PLACED]
-        spent = sum(order.price for order in placed)
-        expected, found = (CREDIT - spent - held, held), self.market.money()
-        verdict.difference += abs(expected[0] - found[0]) + abs(expected[1] - found[1])
-        counted, due = days(self.parts, "acme")
-        if counted != due:
-            verdict.wrong.append(f"its days counted {counted}, and its orders cost {due}")
-        counted, due = allowances(self.parts, "acme")
-        if counted != due:
-            verdict.wrong.append(f"its tokens counted {counted}, and their orders cost {due}")
-        if at_rest:  # every end was seen
-            paid = sum(money.micros(one.charge - one.refunded) for o in placed for one in sold.get(self.name(o), []))
-            verdict.difference += abs(paid - spent)
-
-    def _judge_words(self, sold: dict[str, list[Sold]], verdict: Verdict) -> None:
-        """Hold the gateway to what its callers were told."""
-        states = {self.name(order): order for order in self.orders() if order.state is not OrderState.REJECTED}
-        for name, told in self.told.items():
-            order = states.get(name)
-            if told.startswith("order") and (order is None or told != f"order {order.id}" or not sold.get(name)):
-                verdict.wrong.append(f"{name}: {told} was told of, and is not placed")
-            is_refusal = told not in ("pending", KILLED) and not told.startswith("order")
-            if is_refusal and (sold.get(name) or order is not None):
-                verdict.wrong.append(f"{name}: {told} was told, and it was bought or is held")
+        last = {name: [word] for name, word in self.told.items()}
+        return judging.judge(self.market, {"acme": CREDIT}, last, at_rest=at_rest)

@@ -14,18 +14,15 @@ from typing import Any
 
 from botocore.exceptions import ReadTimeoutError
 
-from chalicelib import money
-from chalicelib.aws.audit import findings
 from chalicelib.clock import MINUTE, SECOND
 from chalicelib.commands import AddCommand
-from chalicelib.errors import AnswerLost, NeverSent, Refusal, StoreBusy
+from chalicelib.errors import AnswerLost, NeverSent, StoreBusy
 from chalicelib.jobs import needing_decision, settle_orders, sweep_orders
 from chalicelib.model import FINAL, Account, Order, OrderState, Tenant
 from chalicelib.panels.dialect import Reply, Request
-from chalicelib.purchase import Receipt
 from chalicelib.wiring import Parts
-from sandbox.orders import Order as Sold
 from tests.faults import TRANSACT, Faulty, Killed, store_error
+from tests.judging import Verdict, answer, judge
 from tests.market import Market
 from tests.world import LINK
 
@@ -139,21 +136,17 @@ class FaultySender:
 class Report:
     """What a storm ended with."""
 
-    orders: int = 0
-    purchases: int = 0
-    doubled: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    misbound: list[str] = field(default_factory=list)
-    cents: dict[str, int] = field(default_factory=dict)
-    findings: list[str] = field(default_factory=list)
-    faults: int = 0
-    unknown: Counter[str] = field(default_factory=Counter)
-    undecided: Counter[str] = field(default_factory=Counter)
+    orders: int
+    purchases: int
+    faults: int
+    verdict: Verdict
+    unknown: Counter[str]
+    undecided: Counter[str]
 
     @property
     def is_clean(self) -> bool:
-        """Whether no promise was broken."""
-        return not (self.doubled or self.lost or self.misbound or self.cents or self.findings)
+        """Whether no promise was broken; what is late here arrives before anything may be given up."""
+        return self.verdict.is_good and not self.verdict.late
 
     def share_of(self, slugs: Collection[str]) -> float:
         """Return which share of some providers' unknown outcomes was settled without a person."""
@@ -163,8 +156,9 @@ class Report:
     def lines(self) -> Iterator[str]:
         """Yield the report as text."""
         yield f"{self.orders} orders, {self.purchases} purchases at the panels, {self.faults} faults"
-        yield f"doubled {len(self.doubled)}, lost {len(self.lost)}, bound to another {len(self.misbound)}"
-        yield f"micro-USD of difference: {self.cents or 'none'}; findings of the audit: {self.findings or 'none'}"
+        doubled, lost = len(self.verdict.doubled), len(self.verdict.lost) + len(self.verdict.late)
+        yield f"doubled {doubled}, lost {lost}, micro-USD of difference {self.verdict.difference}"
+        yield from (f"wrong: {sentence}" for sentence in self.verdict.wrong)
         for slug in sorted(self.unknown):
             share = f"{self.share_of([slug]):.1%}"
             yield f"{slug}: {self.unknown[slug]} unknown outcomes, {share} settled without a person"
@@ -178,7 +172,7 @@ class Storm:
     weather: Weather
     chance: random.Random
     keys: dict[str, str] = field(default_factory=dict)
-    links: list[tuple[str, str]] = field(default_factory=list)
+    told: dict[str, list[str]] = field(default_factory=dict)
     next_job: int = 0
     seen_unknown: set[tuple[str, int]] = field(default_factory=set)
 
@@ -186,8 +180,9 @@ class Storm:
     def over(cls, market: Market, *, seed: int, panel: float, store: float) -> "Storm":
         chance = random.Random(seed)  # noqa: S311 - a storm, not a secret
         storm = cls(market, Weather(chance, 0, 0), chance)
-        for name in ("ann", "bob", "eve"):
-            storm.keys[name] = market.add_tenant(Tenant(id=name, interval=1, burst=1000), credit=CREDIT)
+        for name, limit in {"ann": None, "bob": None, "eve": CREDIT}.items():
+            tenant = Tenant(id=name, interval=1, burst=1000, daily_spend=limit)
+            storm.keys[name] = market.add_tenant(tenant, credit=CREDIT)
         for slug in EXCLUSIVE:
             market.registry.change_provider(slug, partial(replace, exclusive_key=True))
         for slug in market.network.panels:
@@ -212,9 +207,8 @@ class Storm:
     def buy(self, slug: str) -> None:
         """Buy something of a provider for somebody, who asks up to three times."""
         tenant = self.chance.choice(list(self.keys))
-        number = len(self.links)
-        link = f"{LINK}/{number}{self.chance.choice(ENDS)}"
-        self.links.append((tenant, link))
+        number = len(self.told)
+        name = f"{number}{self.chance.choice(ENDS)}"
         offered = [one for one in self.market.panel(slug).services.values() if one.type == "Default"]
         service = self.chance.choice(offered)
         round_figures = [quantity for quantity in (500, 1000, 2000) if quantity >= service.min]
@@ -222,20 +216,17 @@ class Storm:
         command = AddCommand.read(
             {
                 "service": self.market.registry.provider(slug).global_id(service.id),
-                "link": link,
+                "link": f"{LINK}/{name}",
                 "quantity": self.chance.choice(figures),
                 "idempotency_key": f"k{number}",
             }
         )
-        for _ in range(self.chance.choice((1, 1, 2, 3))):
-            self.add(self.keys[tenant], command)
+        self.told[name] = [self.add(self.keys[tenant], command) for _ in range(self.chance.choice((1, 1, 2, 3)))]
 
-    def add(self, key: str, command: AddCommand) -> None:
-        """Buy from a cold container, as one call of a tenant's program."""
+    def add(self, key: str, command: AddCommand) -> str:
+        """Buy from a cold container, as one call of a tenant's program; return what it was told."""
         parts = self.container()
-        with contextlib.suppress(Killed, Refusal, StoreBusy):
-            receipt = parts.gateway.execute(self.market.session(key, parts), command)
-            assert isinstance(receipt, Receipt)
+        return answer(lambda: parts.gateway.execute(self.market.session(key, parts), command))
 
     def container(self) -> Parts:
         store = Faulty(self.market.parts.table.client, self.weather.on_the_store)
@@ -281,45 +272,15 @@ class Storm:
     def all_orders(self) -> list[Order]:
         return [order for tenant in self.keys for order in self.market.parts.orders.page(tenant)]
 
-    # -- judging ---------------------------------------------------------------------------------------------------
-
     def judge(self) -> Report:
         """Compare what the gateway says with what the panels sold."""
-        orders = self.all_orders()
-        sold: dict[str, list[Sold]] = {}
-        for slug in self.market.network.panels:
-            self.market.panel(slug).funds()
-            for one in self.market.bought(slug):
-                sold.setdefault(one.link, []).append(one)
-        report = Report(len(orders), sum(map(len, sold.values())), faults=self.weather.met.total())
-        report.doubled = [link for link, some in sold.items() if len(some) > 1]
-        by_link = {order.link: order for order in orders if order.state is not OrderState.REJECTED}
-        report.lost = [link for link in sold if link not in by_link]
-        for order in orders:
-            self._judge_order(order, sold.get(order.link or "", []), report)
-        for tenant in self.keys:
-            self._judge_wallet(tenant, [order for order in orders if order.tenant == tenant], sold, report)
-        report.findings = [str(finding) for finding in findings(self.market.parts.table)]
+        orders, purchases = self.all_orders(), sum(len(self.market.bought(slug)) for slug in self.market.network.panels)
         providers = {(order.tenant, order.id): order.provider for order in orders}
-        report.unknown = Counter(providers[one] for one in self.seen_unknown)
-        report.undecided = Counter(order.provider for order in needing_decision(self.market.parts))
-        return report
-
-    def _judge_order(self, order: Order, sold: list[Sold], report: Report) -> None:
-        numbers = {one.id for one in sold}
-        if order.state is OrderState.PLACED and order.provider_order not in numbers:
-            report.misbound.append(f"{order.provider} {order.id} {order.evidence}")
-        if order.state in (OrderState.NOT_PLACED, OrderState.SENDING) and numbers:
-            report.lost.append(f"{order.provider} {order.id} {order.state} {order.evidence}")
-
-    def _judge_wallet(self, tenant: str, orders: list[Order], sold: dict[str, list[Sold]], report: Report) -> None:
-        paid = sum(
-            money.micros(one.charge - one.refunded)
-            for order in orders
-            if order.state is OrderState.PLACED
-            for one in sold.get(order.link or "", [])
+        return Report(
+            len(orders),
+            purchases,
+            self.weather.met.total(),
+            judge(self.market, dict.fromkeys(self.keys, CREDIT), self.told),
+            Counter(providers[one] for one in self.seen_unknown),
+            Counter(order.provider for order in needing_decision(self.market.parts)),
         )
-        held = sum(order.wallet_charge for order in orders if order.state is OrderState.UNKNOWN)
-        expected, found = (CREDIT - paid - held, held), self.market.money(tenant)
-        if expected != found:
-            report.cents[tenant] = sum(found) - sum(expected)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chalicelib import money
-from tests.stall import Verdict
+from tests.judging import Verdict
 
 NAME = "fault matrix"
 STORM = "storm"

@@ -41,6 +41,7 @@ from tests.faults import (
     throttled,
     vanished,
 )
+from tests.judging import name_of
 from tests.scenarios import FOR_EVER
 from tests.stall import Stall
 from tests.world import World
@@ -107,7 +108,7 @@ class Orders(RuleBasedStateMachine):
     @rule(data=st.data())
     def asks_again(self, data: Any) -> None:
         name = data.draw(st.sampled_from(self.names))
-        first = next((one for one in self.stall.orders() if self.stall.name(one) == name), None)
+        first = next((one for one in self.stall.orders() if name_of(one) == name), None)
         size = 1000 if first is None else first.quantity
         told = self.stall.told[name]
         again = self.stall.add(name, self.stall.container(), quantity=size)
@@ -142,7 +143,7 @@ class Orders(RuleBasedStateMachine):
     def the_operator_decides(self) -> None:
         """By what the panel's own page shows."""
         order = next(one for one in self.stall.orders() if one.id in self.stall.queue())
-        sold = self.stall.sold().get(self.stall.name(order), [])
+        sold = self.stall.sold().get(name_of(order), [])
         decision = ("--provider-order", str(sold[0].id)) if sold else ("--not-placed",)
         if not self.stall.late:
             self.stall.resolve(self.stall.container(), *decision, order=order.id)

@@ -14,8 +14,9 @@ from chalicelib.settlement import Settlement
 from chalicelib.wiring import Parts
 from sandbox.orders import Stage
 from tests.faults import SEND, TRANSACT, Fault, Faulty, Hit, Wire, broken_after, late, reply_lost, vanished
+from tests.judging import Verdict
 from tests.scenarios import FOR_EVER, NAME, known, mishap
-from tests.stall import Stall, Verdict
+from tests.stall import Stall
 
 Scene = Callable[[Stall], None]
 
