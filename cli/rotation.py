@@ -400,6 +400,8 @@ class Rotating:
         if self._current() != rotation.version:
             return False
         if rotation.before is not None:
+            if rotation.other_account:
+                self.rotations.set_marks_aside(account)
             self.console.parts.vault.promote(account, rotation.before)
             return True
         if account.tenant is None or account.provider not in registry.tenant(account.tenant).own_keys:

@@ -218,6 +218,10 @@ class Rotations:
         if rotation is not None:
             [end] = STEPS[rotation.step] & ENDS
             self.advance(rotation, end, **facts)
+        self.set_marks_aside(account)
+
+    def set_marks_aside(self, account: Account) -> None:
+        """Have the marks of an account whose key is about to open another one compared with none that come later."""
         self._table.write(change(account, self._table.clock.now() + _KNOWN_AFTER))
 
     def _event(self, step: Step, facts: Mapping[str, Any]) -> Item:

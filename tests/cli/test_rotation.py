@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
 from itertools import count, pairwise
 from typing import Any
@@ -13,11 +14,12 @@ from botocore.exceptions import ClientError
 from chalicelib.aws.pace import DynamoPace
 from chalicelib.aws.rotations import ENDS, STEPS, Moved, Rotation, Rotations, Step
 from chalicelib.aws.vault import CURRENT, PREVIOUS
-from chalicelib.clock import SECOND
+from chalicelib.clock import HOUR, SECOND
 from chalicelib.errors import Refusal
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Account, Tenant
 from chalicelib.panels.dialect import Reply
+from chalicelib.ports import Mark
 from chalicelib.purchase import ANSWER_TIME
 from chalicelib.wiring import Parts
 from cli.console import Aws, Console, Failure
@@ -438,6 +440,21 @@ def test_a_key_that_came_into_use_although_it_was_given_up_is_taken_out_of_use(
         world.panel.keys |= {new}
         assert operator.rotate(new).before == old.version
     check_record(world)
+
+
+def test_a_key_of_another_account_that_is_taken_out_of_use_late_leaves_its_marks_behind(
+    world: World, operator: Operator
+) -> None:
+    new, accounts = "pk-of-another-account", world.parts.following.accounts
+    begun = operator.work().begin(new, token=None, other_account=True)
+    operator.roll_back()
+    world.parts.vault.promote(SMOSALE, begun.version)
+    world.time.at += HOUR
+    mark = Mark(at=world.time.at, balance=Decimal(1), top=0, top_after=0, charges={}, unsettled=frozenset())
+    accounts.add(SMOSALE, mark, until=world.time.at + SECOND)
+    assert list(accounts.marks(SMOSALE)) == [mark]
+    operator.roll_back()
+    assert list(accounts.marks(SMOSALE)) == []
 
 
 def test_a_first_own_key_that_was_given_up_at_any_call_can_be_given_again(world: World, operator: Operator) -> None:
