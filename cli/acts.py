@@ -9,7 +9,7 @@ import getpass
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -33,8 +33,8 @@ TYPED = "cli.acts.typed"
 """Under this name a context keeps its options and arguments as they were typed."""
 MAX_TEXT = 2000
 """Characters of one argument that are kept."""
-# What a URL may hold beside its place.
-_SECRET_PART = re.compile(r"(?<=://)[^/?#\s]*@|(?<=[?#])\S+")
+# A URL, from its place on: who asks, where, and what else.
+_URL = re.compile(r"(?<=://)([^/?#\s]*@)?([^?#\s]*[?#]?)(\S*)")
 
 
 class Unreadable(PanelgateError):
@@ -58,8 +58,13 @@ def redacted(value: object) -> object:
 
 
 def _kept(text: str) -> str:
-    text = redact(_SECRET_PART.sub(REDACTED, text))
+    text = redact(_URL.sub(_place, text))
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+
+
+def _place(url: re.Match[str]) -> str:
+    user, place, rest = url.groups()
+    return f"{REDACTED if user else ''}{place}{REDACTED if rest else ''}"
 
 
 @dataclass
@@ -205,27 +210,55 @@ def _user() -> str | None:
 # --- Reading them back ------------------------------------------------------------------------------------------------
 
 
-def acts(journal: Journal) -> Iterable[dict[str, Any]]:
-    """Return all acts, oldest first, each with its outcome: `done`, `failed`, `interrupted`, or None.
+def acts(journal: Journal, since: str = "") -> list[dict[str, Any]]:
+    """Return acts, oldest first, each with its outcome: `done`, `failed`, `interrupted`, or None.
+
+    Args:
+        journal: where they are recorded.
+        since: only those that began or ended then or later, as RFC 3339 in UTC. A record cannot be older than those
+            before it, though its machine's clock may say so.
 
     Raises:
         Unreadable: a record is none of ours.
     """
     found: dict[int, dict[str, Any]] = {}
+    recent: set[int] = set()
+    at = ""
     for record in journal.records():
         try:
-            _add(found, record.content)
-        except (ValueError, KeyError, TypeError):
+            of = _add(found, record.content)
+        except (ValueError, TypeError):
             raise Unreadable(
                 f"record {record.number} of the journal cannot be read; `panelgate audit verify` says what is wrong"
             ) from None
-    return found.values()
+        at = max(at, record.content["at"])
+        if at >= since:
+            recent.add(of)
+    return [act for number, act in found.items() if number in recent]
 
 
-def _add(found: dict[int, dict[str, Any]], content: Mapping[str, Any]) -> None:
-    if content["kind"] == ACT:
-        shown = {name: content[name] for name in ("record", "at", "act", "tenant", "arguments", "who", "from")}
-        found[content["record"]] = {**shown, "outcome": None, "ended_at": None, "reason": None, "facts": {}}
-    elif content["of"] in found:
-        told = {name: content.get(name) for name in ("outcome", "reason", "facts")}
-        found[content["of"]] |= {**told, "ended_at": content["at"]}
+_SHOWN = ("record", "at", "act", "tenant", "arguments", "who", "from")
+
+
+def _add(found: dict[int, dict[str, Any]], content: Mapping[str, Any]) -> int:
+    """Add what a record says to the acts, and return the number of the act that it tells of."""
+    match content:
+        case {
+            "kind": "act",
+            "record": int(number),
+            "at": str(),
+            "act": str(),
+            "tenant": str() | None,
+            "arguments": dict(),
+            "who": {"arn": str()},
+            "from": {"host": str()},
+        }:
+            shown = {name: content[name] for name in _SHOWN}
+            found[number] = {**shown, "outcome": None, "ended_at": None, "reason": None, "facts": {}}
+            return number
+        case {"kind": "outcome", "of": int(number), "at": str(at), "outcome": str()}:
+            if number in found:
+                told = {name: content.get(name) for name in ("outcome", "reason", "facts")}
+                found[number] |= {**told, "ended_at": at}
+            return number
+    raise ValueError

@@ -29,7 +29,7 @@ def audit_command(console: Console, context: click.Context, tenant: str | None, 
         return
     if tenant:
         console.registry.tenant(tenant)
-    found = [act for act in acts(console.journal) if tenant in (None, act["tenant"]) and act["at"] >= (since or "")]
+    found = [act for act in acts(console.journal, since or "") if tenant in (None, act["tenant"])]
     rows: list[tuple[object, ...]] = [
         (
             act["record"],

@@ -7,6 +7,7 @@ each) can tell whether any of them was changed since.
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,9 +55,10 @@ class Record:
 
     @classmethod
     def after(cls, head: Head, content: Mapping[str, Any]) -> "Record":
-        """Return the record of a content behind the end of a chain."""
+        """Return the record of a content behind the end of a chain; no two are the same."""
         number = head.number + 1
-        text = json.dumps({"record": number, "previous": head.hash, **content}, ensure_ascii=False)
+        own = {"record": number, "previous": head.hash, "nonce": secrets.token_hex(8)}
+        text = json.dumps({**own, **content}, ensure_ascii=False)
         return cls(number, text, digest(text))
 
     @property

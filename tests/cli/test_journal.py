@@ -258,6 +258,35 @@ def test_a_text_that_is_none_of_ours_is_named(journal: Journal, text: str) -> No
     assert fault(journal).startswith("AUDIT RECORD#000000000003: it ")
 
 
+RIGHT = {"kind": "act", "at": "2026", "act": "x", "tenant": None, "arguments": {}, "who": {"arn": "a"}}
+ODD: tuple[dict[str, Any], ...] = (
+    {"kind": "act"},
+    {"kind": "else"},
+    {**RIGHT, "from": {}},
+    {**RIGHT, "from": {"host": 7}},
+    *({**RIGHT, "from": {"host": "h"}, name: 7} for name in RIGHT),
+    {"kind": "outcome"},
+    {"kind": "outcome", "of": 1, "outcome": "done"},
+    {"kind": "outcome", "of": "1", "outcome": "done", "at": "2026"},
+    {"kind": "outcome", "of": 1, "outcome": 7, "at": "2026"},
+)
+
+
+@pytest.mark.parametrize("content", ODD)
+def test_a_record_that_says_other_things_than_ours(shell: Shell, journal: Journal, content: dict[str, Any]) -> None:
+    journal.append(content)
+    for arguments in ((), ("--since", "1h")):
+        assert shell.failure("audit", *arguments).startswith("Record 13 of the journal cannot be read")
+
+
+def test_two_equal_acts_at_once_are_two_records(journal: Journal) -> None:
+    """Whoever loses the race for the number must not take the other's record for its own."""
+    content, head = {"kind": "act", "act": "x"}, journal.head()
+    first, second = (Record.after(head, content) for _ in range(2))
+    assert journal._is_stored(first, head)  # noqa: SLF001 - what a try does
+    assert not journal._is_stored(second, head)  # noqa: SLF001 - likewise
+
+
 def test_what_is_no_record_is_named(journal: Journal) -> None:
     journal.table.put_many([{"pk": "AUDIT", "sk": "RECORD#000000000003b", "text": "{}", "hash": ""}])
     assert fault(journal) == "AUDIT RECORD#000000000003b: it is no record of the journal"
