@@ -184,6 +184,8 @@ class Console:
         return secret
 
 
+# What is as long as a key; a UUID is several words.
+_LONG_WORD = re.compile(r"[A-Za-z0-9]{24,}")
 # As `infra/data.yaml` wants it: table, secrets and stacks are named after it.
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,20}", re.ASCII)
 _HINTS = {"ResourceNotFoundException": ". Is this stage deployed? `panelgate deploy` does it."}
@@ -240,6 +242,10 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments. Those that are too many are not repeated: a secret may be among them."""
+        try:
+            "".join(args).encode()
+        except UnicodeEncodeError:
+            ctx.fail("The arguments must be UTF-8.")
         ctx.meta[TYPED] = self.make_parser(ctx).parse_args(list(args))[0]
         may_have_more, ctx.allow_extra_args = ctx.allow_extra_args, True
         rest = super().parse_args(ctx, args)
@@ -266,7 +272,13 @@ class Group(Command, click.Group):
 
 
 def run(command: click.Command, arguments: Sequence[str]) -> int:
-    """Run a command line and return its exit code: 0 done, 1 failed, 2 wrong use."""
+    """Run a command line and return its exit code: 0 done, 1 failed, 2 wrong use.
+
+    What may be a key that was typed where something else belongs is told to the guard, before anything repeats it.
+    """
+    for word in _LONG_WORD.findall(" ".join(arguments)):
+        if not word.isalpha() and not word.isdecimal():
+            learn(word)
     try:
         return int(command.main(args=list(arguments), prog_name="panelgate", standalone_mode=False) or 0)
     except click.UsageError as error:

@@ -32,7 +32,7 @@ MAX_RATIO = Decimal(10**9)
 MAX_PERCENT = Decimal(10_000)
 MAX_REFERENCE = 255
 _RATE = re.compile(r"([1-9][0-9]{0,5})/(s|m|h)", re.ASCII)
-_TOKEN = re.compile(r"[A-Za-z0-9-]{32,64}", re.ASCII)
+_TOKEN = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,7})(s|m|h|d)", re.ASCII)
 _PERCENT = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,4})?)%", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,13}(?:\.[0-9]{1,18})?", re.ASCII)
@@ -284,7 +284,7 @@ DEDUPE = Written("duration", _between(read_duration, 0, _DAY), _A_DURATION)
 EXPIRY = Written("duration", _between(read_duration, 60, 3650 * _DAY), _A_DURATION)
 OVERLAP = Written("duration", _between(read_duration, 0, 7 * _DAY), _A_DURATION)
 WATCH = Written("duration", _between(read_duration, 0, 3600), _A_DURATION)
-TOKEN = Written("token", read_token, "use 32 to 64 letters, digits and hyphens, as a UUID has")
+TOKEN = Written("token", read_token, "write a UUID, such as 9b1c3b9e-5f0d-4c3e-9a57-2d1f0c6b8a41")
 
 
 # --- Writing back ---------------------------------------------------------------------------------------------------

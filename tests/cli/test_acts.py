@@ -263,6 +263,34 @@ def test_acts_are_found_by_tenant_and_time(shell: Shell, client: str) -> None:
     assert shell.failure("audit", "--tenant", "nobody") == "There is no tenant nobody."
 
 
+def test_an_act_is_found_by_its_time_though_its_machines_clock_is_wrong(shell: Shell, stage: Console) -> None:
+    def act(hour: int) -> int:
+        at = {"at": f"2026-03-01T{hour:02}:00:00.000Z"}
+        known = {"tenant": None, "arguments": {}, "who": {"arn": "a"}, "from": {"host": "h"}}
+        return stage.journal.append({"kind": "act", "act": "x", **known, **at}).number
+
+    def end(of: int, hour: int) -> None:
+        at = {"at": f"2026-03-01T{hour:02}:00:00.000Z"}
+        stage.journal.append({"kind": "outcome", "of": of, "outcome": "done", "facts": {}, **at})
+
+    long, early = act(8), act(9)
+    end(early, 10)
+    behind = act(4)  # after 10 o'clock, as the journal's order says
+    end(behind, 4)
+    end(long, 12)
+    ahead = act(23)
+    end(ahead, 23)
+    last = act(13)
+    since = [
+        (hour, [one["record"] for one in acts(shell, "--since", f"2026-03-01T{hour:02}:00")]) for hour in (7, 10, 11)
+    ]
+    assert since == [
+        (7, [long, early, behind, ahead, last]),
+        (10, [long, early, behind, ahead, last]),
+        (11, [long, ahead, last]),
+    ]
+
+
 def test_what_was_typed_and_what_was_not_stand_there(shell: Shell, client: str) -> None:
     shell.ok("clients", "rotate", client)
     shell.ok("clients", "create", "acme", "--allow-ip", "10.0.0.0/8", "--allow-ip", "10.1.0.0/16", "--actions", "add")
@@ -307,9 +335,50 @@ def test_no_secret_gets_into_the_journal(shell: Shell, sandbox: Sandbox, client:
         assert secret not in journal
 
 
+@pytest.mark.parametrize("key", ["4f9c2a77b1d84e0f93c5a6e7d8f90b12", "sk4Live9TzQwErTyUiOpAsDfGh"])
+def test_a_key_that_is_typed_where_a_name_belongs_is_not_kept(shell: Shell, client: str, key: str) -> None:
+    """Nobody has told the guard of it yet."""
+    shell.secrets.add(key)
+    lines: tuple[tuple[str, ...], ...] = (
+        ("keys", "rotate", key),
+        ("keys", "rotate", "smosale", "--token", key),
+        ("clients", "revoke", f"{client}{key}"),
+        ("clients", "create", "acme", "--name", f"the one with {key}"),
+        ("tenants", "set", key, "--rate", "7/s"),
+        ("providers", "add", "other", "--dialect", key, "--url", URL),
+        ("providers", "add", "other", "--dialect", "perfectpanel", "--url", f"https://{key}.example/{key}"),
+        (key,),
+    )
+    for typed in lines:
+        shell(*typed)
+        shell(*typed, "--json")
+    shell("audit")
+    shell("audit", "export")
+
+
+def test_a_token_that_was_typed_is_kept(shell: Shell, smosale: str) -> None:
+    token = "9b1c3b9e-0000-4000-8000-00000000000a"
+    shell("keys", "rotate", smosale, "--token", token, "--watch", "0s", stdin="\n")
+    assert acts(shell)[1]["arguments"]["token"] == token
+
+
+@pytest.mark.parametrize(
+    "typed", [("clients", "revoke", "acme.\udcff"), ("\udcff",), ("providers", "add", "x", "--url", "https://\udcff")]
+)
+def test_what_is_no_text_is_wrong_use(shell: Shell, typed: tuple[str, ...]) -> None:
+    """The shell gave bytes that are not UTF-8."""
+    assert shell.misuse(*typed) == "The arguments must be UTF-8."
+    assert acts(shell) == []
+
+
 def test_what_a_record_keeps_of_an_argument() -> None:
     assert redacted({"a": (1, None, True), "b": {"c": frozenset({"x"})}}) == {"a": [1, None, True], "b": {"c": ["x"]}}
     assert redacted("https://u:p@host/path?key=1#k") == "https://[redacted]host/path?[redacted]"
+    assert (
+        redacted("see https://host/#k and http://me@host") == "see https://host/#[redacted] and http://[redacted]host"
+    )
+    for harmless in ("INV#2026-117", "paid? yes, #7", "https://host/path", "a@b.example"):
+        assert redacted(harmless) == harmless
     assert redacted("mine is pg_live_acme_x, and pgb_y") == "mine is [redacted], and [redacted]"
     assert redacted("x" * 5000) == "x" * MAX_TEXT + "…"
 

@@ -302,8 +302,10 @@ def test_the_key_that_is_in_use_is_not_rotated_to_again(
     assert len(sandbox.panels[smosale].journal.entries) == asked
 
 
-def test_a_token_has_a_form(shell: Shell, smosale: str) -> None:
-    assert "32 to 64" in shell.misuse("keys", "rotate", smosale, "--token", "short")
+@pytest.mark.parametrize("token", ["short", "0" * 36, TOKEN.replace("-", ""), f"{TOKEN}0", f"g{TOKEN[1:]}"])
+def test_a_token_is_a_uuid(shell: Shell, smosale: str, token: str) -> None:
+    """So a key that is typed here is none."""
+    assert "a UUID" in shell.misuse("keys", "rotate", smosale, "--token", token)
 
 
 # -- back --------------------------------------------------------------------------------------------------------------
