@@ -185,9 +185,10 @@ def world(new_stage: Callable[[], str], dynamodb: Any, secrets_manager: Any) -> 
 
 
 @pytest.fixture
-def market(new_stage: Callable[[], str], dynamodb: Any, secrets_manager: Any) -> Market:
-    """Return a stage of this test's own with the five sandbox panels, in this process."""
-    return Market.new(new_stage(), dynamodb, secrets_manager)
+def market(request: pytest.FixtureRequest, new_stage: Callable[[], str], dynamodb: Any, secrets_manager: Any) -> Market:
+    """Return a stage of this test's own with the sandbox's panels in this process: all, or those of its mark."""
+    panels = request.node.get_closest_marker("panels")
+    return Market.new(new_stage(), dynamodb, secrets_manager, slugs=panels.args if panels else ())
 
 
 if sys.platform != "linux":

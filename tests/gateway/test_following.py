@@ -22,6 +22,8 @@ from tests.settling import Shop
 from tests.world import LINK, World, says
 
 PANELS = ("smosale", "smmrich", "smmleaf", "mysticsmm", "smmafrica")
+# Each minute that passes looks at every panel that there is.
+pytestmark = pytest.mark.panels("smosale")
 CREDIT = 1000 * SECOND
 UNTIL = 2**62
 
@@ -37,6 +39,7 @@ def marks(market: Market, slug: str) -> list[Mark]:
 # -- refunds that nobody asked for -------------------------------------------------------------------------------------
 
 
+@pytest.mark.panels(*PANELS)
 @pytest.mark.parametrize("slug", PANELS)
 @pytest.mark.parametrize("link", ["partial", "cancel", "fail"])
 def test_an_order_that_nobody_polls_is_paid_back(market: Market, slug: str, link: str) -> None:
@@ -108,6 +111,7 @@ def later(shop: Shop, order: Order, stage: Stage, remains: int | None = None) ->
     ("stage", "remains", "back"),
     [(Stage.PARTIAL, 400, 0.4), (Stage.CANCELED, 250, 0.25), (Stage.CANCELED, 0, 1), (Stage.REFUNDED, 1000, 1)],
 )
+@pytest.mark.panels("smosale", "mysticsmm", "smmafrica")
 @pytest.mark.parametrize("slug", ["smosale", "mysticsmm", "smmafrica"])
 def test_a_completed_order_that_is_paid_back_later_is(
     market: Market, slug: str, stage: Stage, remains: int, back: float
@@ -195,6 +199,7 @@ def test_a_panel_that_goes_to_and_fro_does_not_fill_the_record(world: World) -> 
     assert world.money() == (100 * SECOND, 0)
 
 
+@pytest.mark.panels("mysticsmm")
 def test_where_each_order_takes_a_call_all_get_their_turn(market: Market) -> None:
     """An unsettled order makes the account due for a mark each minute; those that wait longest come first even so."""
     shop = Shop.of(market, "mysticsmm")
@@ -234,6 +239,7 @@ def test_a_panel_that_does_not_answer_is_asked_again_and_not_at_once(market: Mar
 # -- marks -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.panels("smosale", "smmrich")
 def test_an_account_is_marked_where_the_key_is_exclusive_and_when_something_moved(market: Market) -> None:
     shop = Shop.of(market, "smosale")
     order = shop.buy("smosale", link=f"{LINK}/slowstart")
