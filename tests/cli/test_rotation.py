@@ -24,7 +24,7 @@ from chalicelib.purchase import ANSWER_TIME
 from chalicelib.wiring import Parts
 from cli.console import Aws, Console, Failure
 from cli.rotation import REJECTED, Rotating
-from tests.faults import Killed
+from tests.faults import Faulty, Killed, store_error
 from tests.world import PROVIDER_KEY, World, buys
 
 SMOSALE = Account("smosale")
@@ -680,22 +680,16 @@ def test_orders_that_are_refused_for_themselves_or_the_key_do_not_have_a_good_ke
     assert current(world) == new
 
 
-@dataclass
-class Forgetful:
-    """Secrets Manager, which cannot be asked for a version once the new key is in use, for so many times."""
+def forgetful(world: World, new: str, left: Iterator[int]) -> World:
+    """Return a world in which no version can be asked for once the new key is in use, as often as there is one left."""
 
-    world: World
-    new: str
-    left: int
+    def forgets(name: str, request: dict[str, Any], call: Callable[[], Any]) -> Any:
+        is_asked = name == "get_secret_value" and "VersionId" in request and current(world) == new
+        if is_asked and next(left, None) is not None:
+            raise store_error("InternalServiceError", 500)
+        return call()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.world.secrets, name)
-
-    def get_secret_value(self, **which: Any) -> Any:
-        if "VersionId" in which and self.left and current(self.world) == self.new:
-            self.left -= 1
-            raise ClientError({"Error": {"Code": "InternalServiceError"}}, "GetSecretValue")
-        return self.world.secrets.get_secret_value(**which)
+    return replace(world, secrets=Faulty(world.secrets, forgets))
 
 
 def test_where_it_cannot_be_told_whether_the_key_before_works_it_is_looked_at_again(
@@ -710,10 +704,10 @@ def test_where_it_cannot_be_told_whether_the_key_before_works_it_is_looked_at_ag
         return (next(glitch, None) if is_watched else None) or rejects(panel, fields)
 
     world.panel.behaviours["balance"] = stumbles
-    forgetful = replace(world, secrets=Forgetful(world, new, left=1))
+    left = iter(range(1))
     with pytest.raises(Failure, match="the one before is in use again"):
-        replace(operator, world=forgetful, watch=60).rotate(new)
-    assert forgetful.secrets.left == 0
+        replace(operator, world=forgetful(world, new, left), watch=60).rotate(new)
+    assert next(left, None) is None
     assert next(glitch, None) is None
     assert labels(world) == {CURRENT: PROVIDER_KEY, PREVIOUS: new}
     check_record(world)
@@ -723,9 +717,8 @@ def test_a_key_before_that_cannot_be_told_to_work_is_not_gone_back_to(world: Wor
     new = "pk-the-new-one-1"
     world.panel.keys = {PROVIDER_KEY, new}
     world.panel.behaviours["balance"] = Revoking(world, new)
-    forgetful = replace(world, secrets=Forgetful(world, new, left=1000))
     with pytest.raises(Failure, match="no key before it is known to work: it stays in use"):
-        replace(operator, world=forgetful).rotate(new)
+        replace(operator, world=forgetful(world, new, count())).rotate(new)
     assert current(world) == new
     check_record(world)
     operator.roll_back()
