@@ -10,7 +10,8 @@ from chalicelib.aws.audit import findings
 from cli.acts import Trace, acts
 from cli.chain import digest, orphans
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import SINCE, SLUG, Table, cell
+from cli.options import SINCE, SLUG
+from cli.text import Rows, cell
 
 UNKNOWN_END = "no outcome"
 """What people read of an act that was recorded and of which nothing more is known."""
@@ -43,7 +44,7 @@ def audit_command(console: Console, context: click.Context, tenant: str | None, 
         for act in found
     ]
     headings = ("record", "at", "act", "arguments", "who", "from", "outcome")
-    console.emit({"acts": found}, str(Table(headings, rows)))
+    console.emit({"acts": found}, str(Rows(headings, rows)))
 
 
 def _spelled(arguments: Mapping[str, Any]) -> str:

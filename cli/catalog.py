@@ -11,7 +11,8 @@ from chalicelib.jobs import sync_catalog
 from chalicelib.model import Provider, Service
 from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import SLUG, Table, moment, plain
+from cli.options import SLUG
+from cli.text import Rows, moment, plain
 
 
 @click.group("catalog", cls=Group)
@@ -38,7 +39,7 @@ def sync(console: Console, provider: str | None) -> None:
     if failures:
         raise Failure(f"Not synced: {', '.join(failures)}. What was stored of them stays.")
     rows: list[tuple[object, ...]] = [tuple(report.values())[:5] for report in reports]
-    console.emit({"synced": reports}, str(Table(("provider", "services", "written", "removed", "at"), rows)))
+    console.emit({"synced": reports}, str(Rows(("provider", "services", "written", "removed", "at"), rows)))
 
 
 def _enabled(console: Console) -> Sequence[Provider]:
@@ -76,7 +77,7 @@ def show(console: Console, provider: str) -> None:
             "synced": moment(catalog.synced(provider)),
             "services": [_document(found, service) for service in listing.services],
         },
-        str(Table(("id", "public id", "name", "type", f"{found.currency} per 1000", "min", "max"), rows)),
+        str(Rows(("id", "public id", "name", "type", f"{found.currency} per 1000", "min", "max"), rows)),
     )
 
 

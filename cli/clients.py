@@ -8,8 +8,9 @@ from chalicelib.aws.clients import Client, IssuedKey
 from chalicelib.clock import SECOND
 from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import ACTIONS, EXPIRY, NAME, NETWORK, OVERLAP, SLUG, SLUGS, Table, cell, duration_text, moment
+from cli.options import ACTIONS, EXPIRY, NAME, NETWORK, OVERLAP, SLUG, SLUGS
 from cli.tenants import check_providers
+from cli.text import Rows, cell, duration_text, moment
 
 WITHOUT = {"actions": "all", "providers": "all", "allow_ip": "any", "expires": "never", "last_used": "never"}
 """What people read where there is no restriction."""
@@ -85,7 +86,7 @@ def list_all(console: Console, tenant: str) -> None:
         "client", "name", "test", "actions", "providers", "addresses", "created", "expires", "last used", "revoked",
         "keys",
     )  # fmt: skip
-    console.emit({"clients": [document(client) for client in found]}, str(Table(headings, rows)))
+    console.emit({"clients": [document(client) for client in found]}, str(Rows(headings, rows)))
 
 
 @clients_command.command()

@@ -9,8 +9,9 @@ from chalicelib.keys import check_provider_key
 from chalicelib.model import Provider
 from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import SLUG, TOKEN, WATCH, Table, cell, moment
+from cli.options import SLUG, TOKEN, WATCH
 from cli.rotation import Rotating
+from cli.text import Rows, cell, moment
 
 _tenant = click.option("--tenant", type=SLUG, help="The own key of this tenant, instead of yours.")
 _yes = click.option("--yes", is_flag=True, help="Do not ask before leaving an account that has open orders.")
@@ -117,7 +118,7 @@ def history(console: Console, provider: str, tenant: str | None) -> None:
     rows: list[tuple[object, ...]] = [
         (one["version"], one["step"], one["labels"], one["began_at"], one["by"], cell(one["proof"])) for one in versions
     ]
-    table = Table(("version", "step", "labels", "began", "by", "proof"), rows)
+    table = Rows(("version", "step", "labels", "began", "by", "proof"), rows)
     console.emit({**_named(provider, tenant), "versions": versions}, str(table))
 
 

@@ -22,7 +22,8 @@ from chalicelib.order_types import quoted
 from chalicelib.settlement import needs_decision
 from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import ORDER, PROVIDER_ORDER, SLUG, Table, facts, moment
+from cli.options import ORDER, PROVIDER_ORDER, SLUG
+from cli.text import Rows, facts, moment
 
 UNSETTLED = {
     OrderState.SENDING: OrderStatus.PENDING,
@@ -165,7 +166,7 @@ def list_orders(console: Console, tenant: str | None, *, is_queue: bool, limit: 
         for one in found
     ]
     headings = ("order", "tenant", "provider", "its order", "state", "charge", "created")
-    console.emit({"orders": [desk.document(order) for order in found]}, str(Table(headings, rows)))
+    console.emit({"orders": [desk.document(order) for order in found]}, str(Rows(headings, rows)))
 
 
 @orders_command.command(trace=Trace.NONE)

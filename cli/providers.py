@@ -24,24 +24,11 @@ from chalicelib.upstream import check_url
 from cli.acts import Trace, identity
 from cli.console import Console, Failure, Group, pass_console
 from cli.keys import read_key
-from cli.options import (
-    CURRENCY,
-    MANY,
-    PACE,
-    QUIET,
-    RATIO,
-    SLUG,
-    Table,
-    duration_text,
-    facts,
-    moment,
-    pace_text,
-    plain,
-    stacked,
-)
+from cli.options import CURRENCY, MANY, PACE, QUIET, RATIO, SLUG, stacked
 from cli.orders import refuse_unsettled
 from cli.proving import SLOT_TIME, Question, prove, told
 from cli.rotation import spelled, store
+from cli.text import Rows, duration_text, facts, moment, pace_text, plain
 
 HOME_CURRENCY = "USD"
 MAX_BATCH = 100
@@ -212,7 +199,7 @@ def list_all(console: Console) -> None:
     ]
     console.emit(
         {"providers": [document(provider) for provider in found]},
-        str(Table(("no", "provider", "dialect", "rate", "currency", "enabled", "url"), rows)),
+        str(Rows(("no", "provider", "dialect", "rate", "currency", "enabled", "url"), rows)),
     )
 
 

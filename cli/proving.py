@@ -13,7 +13,7 @@ from chalicelib.model import Account, Provider
 from chalicelib.ports import Pace
 from chalicelib.wiring import Parts
 from cli.console import Console, Failure
-from cli.options import cell, plain
+from cli.text import cell, plain
 
 SLOT_TIME = 25 * SECOND
 """How long a command waits for the provider's pace, in µs: orders may be ahead of it by up to 19 s."""

@@ -11,22 +11,8 @@ from chalicelib import money
 from chalicelib.model import Funding, Ids, Tenant
 from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import (
-    DEDUPE,
-    LIMIT,
-    ORIGINS,
-    PERCENT,
-    RATE,
-    SERVICES,
-    SLUG,
-    SLUGS,
-    Table,
-    duration_text,
-    facts,
-    percent_text,
-    rate_text,
-    stacked,
-)
+from cli.options import DEDUPE, LIMIT, ORIGINS, PERCENT, RATE, SERVICES, SLUG, SLUGS, stacked
+from cli.text import Rows, duration_text, facts, percent_text, rate_text
 
 READERS: Mapping[str, Callable[[Any], object]] = {
     "funding": Funding,
@@ -152,7 +138,7 @@ def list_all(console: Console) -> None:
     ]
     console.emit(
         {"tenants": [document(tenant) for tenant in found]},
-        str(Table(_COLUMNS, rows)),
+        str(Rows(_COLUMNS, rows)),
     )
 
 

@@ -8,7 +8,8 @@ import click
 from chalicelib import money
 from cli.acts import Trace
 from cli.console import Console, Group, pass_console
-from cli.options import AMOUNT, REFERENCE, SLUG, Table, facts, moment
+from cli.options import AMOUNT, REFERENCE, SLUG
+from cli.text import Rows, facts, moment
 
 CURRENCY = "USD"
 KINDS = ("credit", "hold", "capture", "release", "refund")
@@ -59,7 +60,7 @@ def ledger(console: Console, tenant: str) -> None:
     rows = [tuple(entry.values()) for entry in entries]
     console.emit(
         {"tenant": tenant, "currency": CURRENCY, "entries": entries},
-        str(Table(("at", "kind", "of", "amount", "held", "balance"), rows)),
+        str(Rows(("at", "kind", "of", "amount", "held", "balance"), rows)),
     )
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli import options
+from cli.text import PERIODS, cell, duration_text, moment, percent_text, plain, rate_text
 
 
 @pytest.mark.parametrize(
@@ -14,14 +15,14 @@ from cli import options
 )
 def test_rates(text: str, interval: int) -> None:
     assert options.read_rate(text) == interval
-    assert options.rate_text(interval) == text
+    assert rate_text(interval) == text
 
 
 @given(st.integers(1, 1000), st.sampled_from(["s", "m", "h"]))
 def test_a_rate_is_never_faster_than_it_was_written(calls: int, unit: str) -> None:
     interval = options.read_rate(f"{calls}/{unit}")
-    assert interval * calls >= options.PERIODS[unit]
-    assert options.read_rate(options.rate_text(interval)) == interval
+    assert interval * calls >= PERIODS[unit]
+    assert options.read_rate(rate_text(interval)) == interval
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/s", "1/d", "1.5/s", "-1/s", " 1/s", "1/s\n", "٣/s"])
@@ -32,7 +33,7 @@ def test_what_is_no_rate(text: str) -> None:
 
 @given(st.integers(0, 9_999_999))
 def test_durations_are_read_as_they_are_written(seconds: int) -> None:
-    assert options.read_duration(options.duration_text(seconds)) == seconds
+    assert options.read_duration(duration_text(seconds)) == seconds
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_durations_are_read_as_they_are_written(seconds: int) -> None:
 )
 def test_percentages(text: str, share: str) -> None:
     assert options.read_percent(text) == Decimal(share)
-    assert options.percent_text(Decimal(share)) == text
+    assert percent_text(Decimal(share)) == text
 
 
 @given(st.decimals("0.000001", "1000000", places=6))
@@ -91,16 +92,16 @@ def test_what_is_no_moment(text: str) -> None:
 
 
 def test_moments_are_rfc_3339() -> None:
-    assert options.moment(1_800_000_000_123_456) == "2027-01-15T08:00:00.123Z"
-    assert options.moment(None) is None
+    assert moment(1_800_000_000_123_456) == "2027-01-15T08:00:00.123Z"
+    assert moment(None) is None
 
 
 def test_small_and_large_numbers_have_no_exponent() -> None:
-    assert str(options.plain(Decimal("1E+3"))) == "1000"
-    assert str(options.plain(Decimal("8.50"))) == "8.5"
+    assert str(plain(Decimal("1E+3"))) == "1000"
+    assert str(plain(Decimal("8.50"))) == "8.5"
 
 
 def test_people_read_lists_and_members_without_brackets() -> None:
-    assert options.cell(["a", None]) == "a, -"
-    assert options.cell({"goal_key": "x", "late": True}) == "goal_key=x, late=yes"
-    assert options.cell({}) == options.cell([]) == "-"
+    assert cell(["a", None]) == "a, -"
+    assert cell({"goal_key": "x", "late": True}) == "goal_key=x, late=yes"
+    assert cell({}) == cell([]) == "-"
