@@ -114,7 +114,7 @@ class Walk:
     orphaned: list[int] = field(default_factory=list)
     """The records of which there are anchors that do not count, for somebody answers for them."""
     is_early: bool = False
-    """An answer has no anchor yet."""
+    """An answer has no anchor yet, and nobody answers for it either."""
 
     def along(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Go along the stored records, which come in the order of their keys."""
@@ -139,19 +139,20 @@ class Walk:
 
     def _believe(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Note who answers for what. An answer is believed by its own anchor, so it holds though others are wrong."""
-        orphans = set[str]()
+        orphans, early = set[str](), set[int]()
         for item in items:
             record = Record(number_of(item["sk"]), str(item.get("text")), "")
             answer = _answer_in(record)
             if answer is None:
                 continue
             if digest(record.text) not in self.anchors.get(record.number, ()):
-                self.is_early = True
+                early.add(record.number)
                 continue
             number, its_orphans = answer
             orphans |= its_orphans
             if number < record.number:  # nobody answers for what is yet to come
                 self.answered.add(number)
+        self.is_early = not early <= self.answered
         known = self.anchors
         self.orphaned = sorted(number for number, hashes in known.items() if orphans.intersection(hashes))
         counting = {number: [one for one in hashes if one not in orphans] for number, hashes in known.items()}

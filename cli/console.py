@@ -25,8 +25,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -186,6 +187,8 @@ class Console:
 
 # What is as long as a key; a UUID is several words.
 _LONG_WORD = re.compile(r"[A-Za-z0-9]{24,}")
+# Names and references of the operator's own may be as long, and the journal is asked by them; no key belongs there.
+_OF_TENANTS = frozenset({"tenants", "clients", "wallet", "orders"})
 # As `infra/data.yaml` wants it: table, secrets and stacks are named after it.
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,20}", re.ASCII)
 _HINTS = {"ResourceNotFoundException": ". Is this stage deployed? `panelgate deploy` does it."}
@@ -271,14 +274,22 @@ class Group(Command, click.Group):
         super().__init__(*args, trace=Trace.NONE, **kwargs)
 
 
+def _possible_keys(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the words of a command line that may be a provider's key."""
+    if _OF_TENANTS.intersection(arguments):
+        return
+    for before, argument in pairwise(("", *arguments)):
+        if "--tenant" not in (before, argument.partition("=")[0]):
+            yield from (word for word in _LONG_WORD.findall(argument) if not word.isalpha() and not word.isdecimal())
+
+
 def run(command: click.Command, arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code: 0 done, 1 failed, 2 wrong use.
 
     What may be a key that was typed where something else belongs is told to the guard, before anything repeats it.
     """
-    for word in _LONG_WORD.findall(" ".join(arguments)):
-        if not word.isalpha() and not word.isdecimal():
-            learn(word)
+    for word in _possible_keys(arguments):
+        learn(word)
     try:
         return int(command.main(args=list(arguments), prog_name="panelgate", standalone_mode=False) or 0)
     except click.UsageError as error:

@@ -336,15 +336,14 @@ def test_no_secret_gets_into_the_journal(shell: Shell, sandbox: Sandbox, client:
 
 
 @pytest.mark.parametrize("key", ["4f9c2a77b1d84e0f93c5a6e7d8f90b12", "sk4Live9TzQwErTyUiOpAsDfGh"])
-def test_a_key_that_is_typed_where_a_name_belongs_is_not_kept(shell: Shell, client: str, key: str) -> None:
+def test_a_key_that_is_typed_where_a_name_belongs_is_not_kept(shell: Shell, acme: str, key: str) -> None:
     """Nobody has told the guard of it yet."""
     shell.secrets.add(key)
     lines: tuple[tuple[str, ...], ...] = (
         ("keys", "rotate", key),
         ("keys", "rotate", "smosale", "--token", key),
-        ("clients", "revoke", f"{client}{key}"),
-        ("clients", "create", "acme", "--name", f"the one with {key}"),
-        ("tenants", "set", key, "--rate", "7/s"),
+        ("keys", "history", key),
+        ("keys", "rotate", f"smosale{key}", "--tenant", acme),
         ("providers", "add", "other", "--dialect", key, "--url", URL),
         ("providers", "add", "other", "--dialect", "perfectpanel", "--url", f"https://{key}.example/{key}"),
         (key,),
@@ -354,6 +353,16 @@ def test_a_key_that_is_typed_where_a_name_belongs_is_not_kept(shell: Shell, clie
         shell(*typed, "--json")
     shell("audit")
     shell("audit", "export")
+
+
+def test_long_names_and_references_are_kept_and_can_be_asked_for(shell: Shell, smosale: str) -> None:
+    name, reference = "4f9c2a77b1d84e0f93c5a6e7d8f90b12", "pi_3MtwBwLkdIwHu7ix28a3tqPa"
+    shell.ok("tenants", "create", name)
+    shell.ok("wallet", "credit", name, "5", "--reference", reference)
+    shell.failure("keys", "rotate", smosale, "--tenant", name, stdin="no-key-of-the-panel\n")
+    told = shell.ok("audit", "--tenant", name)["acts"]
+    assert [act["act"] for act in told] == ["tenants create", "wallet credit", "keys rotate"]
+    assert told[1]["arguments"]["reference"] == reference
 
 
 def test_a_token_that_was_typed_is_kept(shell: Shell, smosale: str) -> None:

@@ -533,6 +533,17 @@ def test_an_answer_whose_anchor_is_shown_late(journal: Journal) -> None:
     assert faults(replace(journal, table=replace(journal.table, clock=clock))) == []
 
 
+def test_an_answer_that_never_got_its_anchor_is_not_waited_for_once_it_is_answered_for(
+    shell: Shell, journal: Journal
+) -> None:
+    answer = journal._append({"kind": "outcome", "facts": {"accepted": 3, "orphans": []}})  # noqa: SLF001 - as above
+    shell.ok("audit", "accept", f"{answer.number}")
+    waits: list[float] = []
+    clock = replace(journal.table.clock, sleep=waits.append)
+    assert faults(replace(journal, table=replace(journal.table, clock=clock))) == []
+    assert waits == []
+
+
 def test_more_is_lost_than_one_act_can_answer_for(shell: Shell, journal: Journal) -> None:
     lost = chained(journal.head(), MAX_ORPHANS + 5)
     log(journal, *(json.dumps({"record": one.number, "hash": one.hash}) for one in lost))
