@@ -67,7 +67,7 @@ class Rotating:
             Failure: another rotation is not finished, the token was used for another key, or orders of the account that
                 it leaves are not settled.
         """
-        known = self._begun(key, token)
+        known, watched = self._begun(key, token)
         if known is not None and known.step in ENDS:
             return self._ended(known, key)
         if known is None:
@@ -81,6 +81,8 @@ class Rotating:
                 other_account=other_account,
             )
             self._check_orders(new)
+            if watched is not None:
+                self._cut_short(watched, new, key)
             known = self.rotations.begin(new, by=self.by)
         else:
             self._check_orders(known)
@@ -88,31 +90,42 @@ class Rotating:
             self._store(known, key, token)
         return known
 
-    def _begun(self, key: str, token: str | None) -> Rotation | None:
-        """Return the rotation to a key, or of a token, that was begun before; what is in the way of a new one is ended.
+    def _begun(self, key: str, token: str | None) -> tuple[Rotation | None, Rotation | None]:
+        """Return the rotation to a key, or of a token, that was begun before, and one that is only watched.
 
         What was begun may not be stored yet: that it is the rotation to another key comes out when this one is.
+        The one that is watched is to another key, and gives way to this one.
         """
         account = self.provider.account
         unfinished = self.rotations.unfinished(account)
         if unfinished is not None and unfinished.step is Step.ROLLING_BACK:
             if unfinished.events[-1].get("reason") == REJECTED and self._holds(unfinished.version, key):
-                return unfinished
+                return unfinished, None
             self._roll_back(unfinished)
             unfinished = None
         known = unfinished if token is None else self.rotations.get(account, token)
         if known is not None and known.step in ENDS:
-            return known
+            return known, None
         if known is not None and known.step is not Step.PENDING and not self._holds(known.version, key):
             if token is not None:
                 raise self._is_another_key(known, token)
             known = None
-        if unfinished is not None and (known is None or known.version != unfinished.version):
-            if known is not None or unfinished.step is not Step.PROMOTED or self._holds(unfinished.version, key):
-                raise self._is_unfinished(unfinished)
-            # Nobody may have to wait for a watch: the key that is watched may have leaked, and the one before be dead.
-            self.rotations.advance(unfinished, Step.DONE, by=self.by, reason=CUT_SHORT)
-        return known
+        if unfinished is None or (known is not None and known.version == unfinished.version):
+            return known, None
+        if known is not None or unfinished.step is not Step.PROMOTED or self._holds(unfinished.version, key):
+            raise self._is_unfinished(unfinished)
+        return None, unfinished
+
+    def _cut_short(self, watched: Rotation, new: Rotation, key: str) -> None:
+        """End a watch for a key that proves itself: nobody else would notice that the one in use is rejected.
+
+        Nobody may have to wait for a watch: the key that is watched may have leaked, and the one before be dead.
+        """
+        try:
+            self._proof_of(new, ProviderKey(key, new.version))
+        except Failure as error:
+            raise Failure(f"{error.format_message()} Nothing was changed: the key in use is still watched.") from None
+        self.rotations.advance(watched, Step.DONE, by=self.by, reason=CUT_SHORT)
 
     def _ended(self, rotation: Rotation, key: str) -> Rotation:
         """Return the rotation of a token that was used, if it brought the key that is in use."""
@@ -148,8 +161,9 @@ class Rotating:
         if known is None or known.step is not Step.DONE:
             raise Failure(f"{self.provider.slug} is called with this very key already.")
         account = known.account
-        if account.tenant is not None:  # it may have been withdrawn since
+        if account.tenant is not None or "reason" in known.events[-1]:  # its watch has not shown that it is good
             self.proof = told(prove(self.console, self.provider, self.console.parts.vault.version(account, version)))
+        if account.tenant is not None:  # it may have been withdrawn since
             self.console.registry.set_own_key(account.tenant, account.provider, is_used=True)
         return known
 
@@ -220,8 +234,6 @@ class Rotating:
     def _prove(self, rotation: Rotation, new: ProviderKey) -> Rotation:
         try:
             self.proof = self._proof_of(rotation, new)
-            if self.proof.get("same_order") is None:
-                self._check_owner(new)
         except Failure as error:
             reason = error.format_message()
             self.rotations.advance(rotation, Step.FAILED, by=self.by, reason=reason)
@@ -232,8 +244,12 @@ class Rotating:
 
     def _proof_of(self, rotation: Rotation, new: ProviderKey) -> dict[str, Any]:
         if rotation.before is None or rotation.other_account:
-            return told(prove(self.console, self.provider, new))
-        return Comparison(self.console, self.provider, new, self._key_of(rotation.account)).prove()
+            proof = told(prove(self.console, self.provider, new))
+        else:
+            proof = Comparison(self.console, self.provider, new, self._key_of(rotation.account)).prove()
+        if proof.get("same_order") is None:
+            self._check_owner(new)
+        return proof
 
     def _key_of(self, account: Account) -> ProviderKey | None:
         """Return an account's key; None: there is none, or what is stored there is none of this account."""
@@ -323,7 +339,7 @@ class Rotating:
             f"{slug} rejects the new key, and no key before it is known to work: it stays in use. Rotate to a good one:"
             f" `keys rotate {slug}`."
         )
-        return self.rotations.advance(rotation, Step.DONE, by=self.by, trouble=REJECTED)
+        return self.rotations.advance(rotation, Step.DONE, by=self.by, reason=REJECTED)
 
     # -- back to the one before ------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import count, pairwise
 from typing import Any
 
+import click
 import pytest
 from botocore.exceptions import ClientError
 
@@ -514,6 +515,46 @@ def test_a_rotation_that_is_only_watched_gives_way_to_the_next_whatever_call_tha
         if life.last >= len(life.calls):
             break
     assert died > 40, "it hardly ever died: this showed nothing"
+
+
+@pytest.mark.parametrize("other_account", [False, True])
+def test_a_key_that_is_refused_ends_no_watch(world: World, operator: Operator, *, other_account: bool) -> None:
+    """It was mistyped, or leaves open orders behind: the key that is watched is watched on, and rolled back from."""
+    watched, mistyped = "pk-the-new-one-1", "pk-the-new-one-l"
+    world.panel.keys = {PROVIDER_KEY, watched}
+    world.add()
+    dies_in_its_watch(world, operator, watched)
+    world.panel.keys = {PROVIDER_KEY, mistyped} if other_account else {PROVIDER_KEY}
+    with pytest.raises((Failure, click.UsageError), match="--yes" if other_account else "rejects the key"):
+        operator.rotate(mistyped, other_account=other_account)
+    assert operator.unfinished().step is Step.PROMOTED
+    with pytest.raises(Failure, match="rejects the new key: the one before is in use again"):
+        operator.rotate(watched)
+    assert current(world) == PROVIDER_KEY
+    check_record(world)
+
+
+@pytest.mark.parametrize("token", [None, "7" * 32])
+def test_a_key_whose_watch_was_cut_short_is_asked_for_when_it_is_given_again(
+    world: World, operator: Operator, token: str | None
+) -> None:
+    """The key that came instead could not be stored, and the one that it came for may be dead by now."""
+    watched = "pk-the-new-one-1"
+    world.panel.keys = {PROVIDER_KEY, watched, "pk-the-new-one-2"}
+    work = operator.work()
+    begun = work.begin(watched, token=token, other_account=False)
+    world.panel.behaviours["balance"] = WhenInUse(world, watched, die)
+    with pytest.raises(Killed):
+        work.finish(begun, watched)
+    with pytest.raises(Killed):
+        operator.rotate("pk-the-new-one-2", Life(until="put_secret_value"))
+    operator.roll_back()
+    world.panel.behaviours.pop("balance")
+    world.panel.keys = {PROVIDER_KEY}
+    with pytest.raises(Failure, match="rejects the key"):
+        operator.work().begin(watched, token=token, other_account=False)
+    world.panel.keys |= {watched}
+    assert operator.work().begin(watched, token=token, other_account=False).step is Step.DONE
 
 
 def test_a_watch_ends_when_another_key_comes(world: World, operator: Operator) -> None:
