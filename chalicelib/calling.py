@@ -95,11 +95,15 @@ class Caller:
             # It came too close to another one, though each had its slot: the ways to a panel are not equally long.
             answer = ask_with(key)
         if isinstance(answer, Refused) and answer.reason in _ABOUT_THE_KEY:
-            is_sure = answer.reason is Reason.BAD_KEY
-            for other in self.vault.instead(provider.account, key, until=window.deadline, is_sure=is_sure):
+            reason = answer.reason
+            keys = self.vault.instead(
+                provider.account, key, until=window.deadline, is_sure=lambda: reason is Reason.BAD_KEY
+            )
+            for other in keys:
                 answer = ask_with(other)
                 if not isinstance(answer, Refused) or answer.reason not in _ABOUT_THE_KEY:
                     break
+                reason = answer.reason
         return answer
 
     def _try(

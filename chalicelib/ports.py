@@ -4,7 +4,7 @@ Times are epoch microseconds unless a name says otherwise; money is in micro-USD
 ``errors.StoreBusy`` when the store does not come to a decision before ``until``.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -420,13 +420,14 @@ class Vault(Protocol):
         """Have the next call read the key anew, if it would use this one: its panel refused it, or something else."""
 
     def instead(
-        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: bool = True
+        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: Callable[[], bool]
     ) -> Iterator[ProviderKey]:
         """Yield what to try in the place of a rejected key, in order; asking for the next one rejects the last.
 
         First the current key, read anew, if it is another one. Then a pending one that has proved itself. Then the
         one before, unless it was retired. There may be none, and none comes that could not be read before ``until``.
-        Where it may as well be the request that was rejected (not ``is_sure``), nothing is noted against a key.
+        Each time ``is_sure`` is asked whether it was surely the key that was rejected; where it may as well be the
+        request nothing is held against the key.
         """
 
 

@@ -185,7 +185,7 @@ class BuiltInVault:
         """Do nothing: there is no other."""
 
     def instead(
-        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: bool = True
+        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: Callable[[], bool]
     ) -> Iterator[ProviderKey]:
         """Yield no other one."""
         del account, rejected, until, is_sure

@@ -1,6 +1,6 @@
 """What proves a provider key: it opens an account, and the same one as the key that is in use."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -56,7 +56,7 @@ class Candidate:
         """Do nothing: there is no other."""
 
     def instead(
-        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: bool = True
+        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: Callable[[], bool]
     ) -> Iterator[ProviderKey]:
         """Offer no other."""
         del account, rejected, until, is_sure

@@ -5,8 +5,7 @@ A secret's string says whose it is, so that one that was moved to another tenant
 
 import json
 import random
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -59,7 +58,7 @@ class SecretsVault:
         self._rotations = rotations
         self._cache: dict[Account, tuple[ProviderKey, int]] = {}
         self._noted: dict[tuple[Account, str], int] = {}
-        self._exhausted: dict[Account, int] = {}
+        self._exhausted: dict[tuple[Account, bool], int] = {}
         self._doubted: dict[Account, int] = {}
 
     def key(self, account: Account, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
@@ -98,31 +97,44 @@ class SecretsVault:
             self._cache[account] = (cached, now)
 
     def instead(
-        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: bool = True
+        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: Callable[[], bool]
     ) -> Iterator[ProviderKey]:
         """Yield what to try in the place of a key that the panel rejected, until ``until`` (epoch µs), in this order.
 
         First the current key, if it is another one by now. Then a pending one that has proved itself. Then the one
         before, unless it was retired. Who asks for the next one says that the panel rejected the last; the one that
         it stays with is this container's key from then on. Where it may as well be the request that was rejected (not
-        ``is_sure``), that is logged, and not noted: else a tenant could have a good key rolled back.
+        ``is_sure``, which is asked for each key), that is logged and not noted, and the first such key stays the
+        container's: a tenant's odd request is no word against a key that works for others.
         """
-        note = partial(self._note, account, until=until, is_sure=is_sure)
+        spared: list[tuple[ProviderKey, int]] = []
+
+        def judge(key: ProviderKey) -> None:
+            if is_sure():
+                self._note(account, key.version, until)
+            else:
+                logger.warning(
+                    "provider key or request rejected", extra={"facts": {**_facts(account), "version": key.version}}
+                )
+                spared.append(self._cache.get(account, (key, 0)))
+
         try:
-            note(rejected.version)
-            for key in self._others(account, rejected.version, until):
+            judge(rejected)
+            for key in self._others(account, rejected.version, until, spared):
                 self._remember(account, key)
                 yield key
-                note(key.version)
+                judge(key)
         except (Unavailable, StoreBusy) as error:
             logger.warning("no other provider key", extra={"facts": {**_facts(account), "cause": str(error)}})
+        if spared:
+            self._cache[account] = spared[0]  # as old as it was
 
-    def _others(self, account: Account, rejected: str, until: int) -> Iterator[ProviderKey]:
+    def _others(self, account: Account, rejected: str, until: int, spared: Collection[object]) -> Iterator[ProviderKey]:
         current = self._read(account, CURRENT, until)
         if current.version != rejected:
             yield current
         now, tried = self._clock.now(), {rejected, current.version}
-        if _is_recent(self._exhausted.get(account), now):
+        if any(_is_recent(self._exhausted.get((account, is_odd)), now) for is_odd in {False, bool(spared)}):
             return
         for label in (PENDING, PREVIOUS):
             key = self._read_if_any(account, label, until)
@@ -134,19 +146,16 @@ class SecretsVault:
                 is_good = self._rotations.may_be_used_again(account, key.version, instead_of=current.version)
             if is_good:
                 yield key
-        self._exhausted[account] = now
+        self._exhausted[account, bool(spared)] = now  # an odd request holds back odd ones, and not who has a dead key
         self._remember(account, current)
 
     def _remember(self, account: Account, key: ProviderKey) -> None:
         best_before = self._clock.now() + random.randint(_MIN_AGE, MAX_AGE)  # noqa: S311 - jitter
         self._cache[account] = (key, best_before)
 
-    def _note(self, account: Account, version: str, *, until: int, is_sure: bool) -> None:
+    def _note(self, account: Account, version: str, until: int) -> None:
         """Note a rejection where a rotation that runs sees it."""
         now = self._clock.now()
-        if not is_sure:
-            logger.warning("provider key or request rejected", extra={"facts": {**_facts(account), "version": version}})
-            return
         if _is_recent(self._noted.get((account, version)), now):
             return
         self._noted[account, version] = now

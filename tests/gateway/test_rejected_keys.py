@@ -1,12 +1,13 @@
 """What a container does when a panel rejects a key: it looks at the current one, the pending one, the previous one."""
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from chalicelib.aws.rotations import Rotation, Rotations, Step
-from chalicelib.aws.vault import CURRENT, PENDING, PREVIOUS, REJECTED_FOR
+from chalicelib.aws.vault import CURRENT, PENDING, PREVIOUS, REJECTED_FOR, SecretsVault
 from chalicelib.clock import MINUTE, SECOND
 from chalicelib.errors import Code, Refusal, Unavailable
 from chalicelib.keys import ProviderKey
@@ -51,10 +52,15 @@ def versions(world: World) -> World:
     return world
 
 
+def instead(vault: SecretsVault, rejected: ProviderKey, *, until: int) -> Iterator[ProviderKey]:
+    """Return what is offered in the place of a key that the panel surely rejects."""
+    return vault.instead(SMOSALE, rejected, until=until, is_sure=lambda: True)
+
+
 def offered(world: World, rejected: str, *, most: int = 9) -> list[str]:
     """Return the versions that a container is offered which was rejected with one."""
     parts, found = world.twin(), []
-    keys = parts.vault.instead(SMOSALE, ProviderKey(value(rejected), rejected), until=world.deadline().ask)
+    keys = instead(parts.vault, ProviderKey(value(rejected), rejected), until=world.deadline().ask)
     for key in keys:
         assert key.value == value(key.version)
         found.append(key.version)
@@ -112,7 +118,7 @@ def test_a_key_that_the_current_one_did_not_replace_is_not_fallen_back_on(world:
 def test_what_works_is_the_containers_key_from_then_on(versions: World) -> None:
     vault = versions.parts.vault
     assert vault.key(SMOSALE, fresh=True).version == SECOND_KEY
-    for key in vault.instead(SMOSALE, vault.key(SMOSALE), until=versions.deadline().ask):
+    for key in instead(vault, vault.key(SMOSALE), until=versions.deadline().ask):
         assert key.version == THIRD
         break
     assert vault.key(SMOSALE).version == THIRD
@@ -123,13 +129,13 @@ def test_what_works_is_the_containers_key_from_then_on(versions: World) -> None:
 def test_when_nothing_works_the_current_key_is_kept_and_others_are_left_alone_for_a_while(versions: World) -> None:
     vault, until = versions.parts.vault, versions.deadline().ask
     rejected = vault.key(SMOSALE, fresh=True)
-    assert [key.version for key in vault.instead(SMOSALE, rejected, until=until)] == [THIRD, FIRST]
+    assert [key.version for key in instead(vault, rejected, until=until)] == [THIRD, FIRST]
     assert vault.key(SMOSALE).version == SECOND_KEY
-    assert list(vault.instead(SMOSALE, rejected, until=until)) == []
+    assert list(instead(vault, rejected, until=until)) == []
     promote(versions, THIRD)
-    assert [key.version for key in vault.instead(SMOSALE, rejected, until=until)] == [THIRD]
+    assert [key.version for key in instead(vault, rejected, until=until)] == [THIRD]
     versions.time.at += REJECTED_FOR
-    again = vault.instead(SMOSALE, ProviderKey(value(THIRD), THIRD), until=versions.deadline().ask)
+    again = instead(vault, ProviderKey(value(THIRD), THIRD), until=versions.deadline().ask)
     assert [key.version for key in again] == [SECOND_KEY]
 
 
@@ -139,10 +145,10 @@ def test_a_rejection_is_noted_once_in_ten_seconds(world: World) -> None:
     rejected, first = vault.key(SMOSALE), world.time.at
     for wait in (0, REJECTED_FOR - 1):
         world.time.at = first + wait
-        assert list(vault.instead(SMOSALE, rejected, until=world.deadline().ask)) == []
+        assert list(instead(vault, rejected, until=world.deadline().ask)) == []
         assert rotations.rejected(SMOSALE, FIRST) == first
     world.time.at = first + REJECTED_FOR
-    assert list(vault.instead(SMOSALE, rejected, until=world.deadline().ask)) == []
+    assert list(instead(vault, rejected, until=world.deadline().ask)) == []
     assert rotations.rejected(SMOSALE, FIRST) == first + REJECTED_FOR
 
 
@@ -236,6 +242,96 @@ def test_words_that_may_be_about_the_key_find_the_one_that_works(versions: World
     assert len(versions.panel.purchases) == 1
 
 
+BAD = Reply(200, {}, b'{"error":"Invalid API key"}')
+ODD = Reply(200, {}, EITHER)
+
+
+def answers(world: World, **said: Reply) -> None:
+    """Have the panel say something to each key; by the versions' names in words, and no word buys."""
+    words = {value(version): said.get(name) for name, version in (("first", FIRST), ("second", SECOND_KEY))}
+    world.panel.keys = set(words)
+    world.panel.behaviours["add"] = lambda panel, fields: words[fields["key"]] or buys(panel, fields)
+
+
+@pytest.fixture
+def rotated(world: World) -> World:
+    """Return a stage where SECOND_KEY has replaced FIRST."""
+    store(world, SECOND_KEY, *DONE)
+    promote(world, SECOND_KEY)
+    return world
+
+
+def noted(world: World) -> set[str]:
+    rotations = Rotations(world.parts.table)
+    return {version for version in (FIRST, SECOND_KEY) if rotations.rejected(SMOSALE, version) is not None}
+
+
+def test_an_odd_request_leaves_a_container_the_key_that_works(rotated: World) -> None:
+    """The panel rejects the key in use, so the one before stands in; one tenant's request must not end that."""
+    answers(rotated, second=BAD)
+    assert not rotated.add().pending
+    for _ in range(12):
+        answers(rotated, first=ODD, second=BAD)
+        with pytest.raises(Refusal):
+            rotated.add()
+        answers(rotated, second=BAD)
+        asked = len(rotated.panel.requests)
+        assert not rotated.add().pending
+        assert [fields["key"] for fields in rotated.panel.requests[asked:]] == [PROVIDER_KEY]
+        rotated.time.at += SECOND
+
+
+def test_an_odd_request_in_a_cold_container_leaves_it_the_key_that_may_work(rotated: World) -> None:
+    answers(rotated, first=ODD, second=BAD)
+    with pytest.raises(Refusal):
+        rotated.add()
+    assert rotated.parts.vault.version_at_hand(SMOSALE) == FIRST
+    answers(rotated, second=BAD)
+    assert not rotated.add().pending
+
+
+def test_odd_requests_try_all_keys_once_in_ten_seconds_and_hold_no_rejection_back(rotated: World) -> None:
+    """Panels lock out who guesses; but that the key is dead is no guess."""
+    answers(rotated, first=ODD, second=ODD)
+    for tried in ([value(SECOND_KEY), PROVIDER_KEY], [value(SECOND_KEY)]):
+        asked = len(rotated.panel.requests)
+        with pytest.raises(Refusal):
+            rotated.add()
+        assert [fields["key"] for fields in rotated.panel.requests[asked:]] == tried
+    answers(rotated, second=BAD)
+    assert not rotated.add().pending
+
+
+def test_odd_requests_do_not_make_a_key_last_longer(world: World) -> None:
+    """An old one that works must go within a minute, though each request gives the container cause to look at it."""
+    world.add()
+    store(world, SECOND_KEY, *DONE)
+    promote(world, SECOND_KEY)
+    answers(world, first=ODD, second=ODD)
+    for _ in range(6):
+        world.time.at += REJECTED_FOR
+        with pytest.raises(Refusal):
+            world.add()
+    answers(world)
+    asked = len(world.panel.requests)
+    world.add()
+    assert [fields["key"] for fields in world.panel.requests[asked:]] == [value(SECOND_KEY)]
+
+
+@pytest.mark.parametrize(("first", "second", "speaks_against"), [(BAD, ODD, {FIRST}), (ODD, BAD, {SECOND_KEY})])
+def test_each_key_is_noted_for_what_the_panel_said_to_it(
+    world: World, first: Reply, second: Reply, speaks_against: set[str]
+) -> None:
+    """A warm container has the first one, which the second one has replaced."""
+    world.add()
+    store(world, SECOND_KEY, *DONE)
+    promote(world, SECOND_KEY)
+    answers(world, first=first, second=second)
+    with pytest.raises(Refusal):
+        world.add()
+    assert noted(world) == speaks_against
+
+
 @pytest.mark.parametrize(
     ("status", "body", "pending"),
     [
@@ -325,5 +421,5 @@ def test_a_secret_of_another_stage_opens_nothing(world: World) -> None:
 
 def test_no_key_is_offered_that_cannot_be_read_in_time(versions: World) -> None:
     rejected = versions.parts.vault.key(SMOSALE, fresh=True)
-    assert list(versions.parts.vault.instead(SMOSALE, rejected, until=versions.time.at + 5 * SECOND)) == []
+    assert list(instead(versions.parts.vault, rejected, until=versions.time.at + 5 * SECOND)) == []
     assert PENDING in versions.parts.vault.labels(SMOSALE)[THIRD]
