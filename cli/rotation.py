@@ -148,6 +148,7 @@ class Rotating:
         found = None if current is None else self.rotations.get(self.provider.account, current)
         if found is None or found.step is not Step.FAILED:
             return current
+        self._leave_account_of(found)
         self._take_out_of_use(found)
         return found.before
 
@@ -355,15 +356,16 @@ class Rotating:
         if rotation is None:
             current = self._current()
             rotation = None if current is None else self.rotations.get(account, current)
-            if rotation is not None and rotation.step is Step.FAILED and self._take_out_of_use(rotation):
-                return rotation
+            if rotation is not None and rotation.step is Step.FAILED:
+                self._leave_account_of(rotation)
+                if self._take_out_of_use(rotation):
+                    return rotation
         elif rotation.step in (Step.PENDING, Step.PROVED):
             return self._give_up(rotation)
         if rotation is None or rotation.step in (Step.FAILED, Step.ROLLED_BACK):
             raise Failure(f"There is no key at {self.provider.slug} to go back to.")
         if rotation.step is not Step.ROLLING_BACK:
-            if rotation.other_account:
-                self._leave_account()
+            self._leave_account_of(rotation)
             proof = self._proof_of_before(rotation)
             if proof is None:
                 raise Failure(f"There is no key at {self.provider.slug} to go back to that works. Nothing was changed.")
@@ -389,6 +391,11 @@ class Rotating:
             self.console.progress(f"The key before: {error}")
             return None
 
+    def _leave_account_of(self, rotation: Rotation) -> None:
+        """Before a key that is in use makes room for the one before: see to the orders that were bought with it."""
+        if rotation.other_account and rotation.before is not None:
+            self._leave_account()
+
     def _roll_back(self, rotation: Rotation) -> Rotation:
         if rotation.before is not None:
             self.console.parts.vault.promote(rotation.account, rotation.before)
@@ -402,8 +409,8 @@ class Rotating:
         """
         account, vault = rotation.account, self.console.parts.vault
         labels = vault.labels(account).get(rotation.version, frozenset())
-        if rotation.other_account and rotation.before is not None and CURRENT in labels:
-            self._leave_account()
+        if CURRENT in labels:
+            self._leave_account_of(rotation)
         ended = self.rotations.advance(rotation, Step.FAILED, by=self.by, reason="given up by the operator")
         self._take_out_of_use(rotation)
         if PENDING in labels:

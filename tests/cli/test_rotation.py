@@ -443,6 +443,34 @@ def test_a_key_that_came_into_use_although_it_was_given_up_is_taken_out_of_use(
     check_record(world)
 
 
+@pytest.mark.parametrize("command", ["rollback", "rotate"])
+def test_a_key_of_another_account_is_not_taken_out_of_use_late_without_a_question(
+    world: World, operator: Operator, command: str
+) -> None:
+    """It was given up and promoted by two commands that died, and an order was bought with it meanwhile."""
+    new, third = "pk-of-another-account", "pk-the-new-one-3"
+    world.panel.keys |= {new, third}
+    begun = operator.work().begin(new, token=None, other_account=True)
+    operator.roll_back()
+    world.parts.vault.promote(SMOSALE, begun.version)
+    world.add(parts=world.twin())
+
+    def act(*, is_sure: bool) -> None:
+        work = operator.work()
+        work.is_sure = is_sure
+        if command == "rollback":
+            work.roll_back()
+        else:
+            work.finish(work.begin(third, token=None, other_account=False), third)
+
+    with pytest.raises(click.UsageError, match="--yes"):
+        act(is_sure=False)
+    assert current(world) == new
+    act(is_sure=True)
+    assert current(world) == (PROVIDER_KEY if command == "rollback" else third)
+    check_record(world)
+
+
 def test_a_key_of_another_account_that_is_taken_out_of_use_late_leaves_its_marks_behind(
     world: World, operator: Operator
 ) -> None:
