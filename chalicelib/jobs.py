@@ -147,7 +147,8 @@ def needing_decision(parts: Parts) -> Iterator[Order]:
     for account in parts.directory.every_account():
         provider = providers.get(account.provider)
         quiet = provider.quiet if provider else parts.settings.quiet
-        yield from (order for order in parts.orders.unsettled(account) if needs_decision(order, quiet, now))
+        waiting = chain(parts.orders.unsettled(account), parts.orders.undecided(account))
+        yield from (order for order in waiting if needs_decision(order, quiet, now))
 
 
 def _each(

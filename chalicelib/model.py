@@ -408,7 +408,9 @@ class Order:
 
     Money in micro-USD, times in epoch µs. ``hold`` is what the wallet keeps back (0 for provider funding);
     ``claim`` is what this order alone may hold (an idempotency key, or its meaning within ``claim_window`` µs);
-    ``refunded`` is what of ``charge`` went back; ``pending`` and ``refusal`` are the first answer, for replays;
+    ``refunded`` is what of ``charge`` went back; ``refund_open``: its panel has ended it without a word of what goes
+    back, and nobody has decided yet; ``refund_decided`` is what the operator gave back then, None without such a
+    decision; ``pending`` and ``refusal`` are the first answer, for replays;
     ``pending_order`` is the provider's id of an order that it has not confirmed yet; ``late_order`` the one under which
     it delivered what had proved not to be placed. ``provider_charge`` is what it said at once that it charged, in its
     currency. ``journal`` is the order's history, oldest first.
@@ -473,6 +475,8 @@ class Order:
     held: int | None = None
     spent: int | None = None
     refunded: int = 0
+    refund_open: bool = False
+    refund_decided: int | None = None
     children: Mapping[int, int] = field(default_factory=dict)
     parent: int | None = None
     own_key: bool = False

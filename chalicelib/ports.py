@@ -303,6 +303,9 @@ class Orders(Protocol):
     def bound(self, account: Account) -> Iterator[Bound]:
         """Yield an account's orders that are ours, highest number first; none is missing."""
 
+    def undecided(self, account: Account) -> Iterator[Order]:
+        """Yield an account's orders that have ended without a word of what goes back, oldest first; none is missing."""
+
     def open(self, account: Account, *, before: int | None = None) -> Iterator[Order]:
         """Yield an account's placed orders that have not ended, those that are due by a time or all; some may lag."""
 
@@ -351,13 +354,15 @@ class Orders(Protocol):
         Return the subscription as it is then; it has not ended if a neighbour has just taken in another order.
         """
 
-    def observe(self, order: Order, reading: Reading, *, refunded: int, until: int) -> Order:
+    def observe(self, order: Order, reading: Reading, *, refunded: int | None, until: int) -> Order:
         """Keep a status reading if it is newer than the stored one, and give back what it makes due, once.
+
+        An end that does not tell what goes back is noted for the operator; a later reading that tells it ends the note.
 
         Args:
             order: as it was read; ``order.refunded`` went back before.
             reading: what its panel says of it.
-            refunded: micro-USD of its charge that have gone back when this is done.
+            refunded: micro-USD of its charge that have gone back when this is done, None if the reading does not tell.
             until: when to give up.
 
         Returns:

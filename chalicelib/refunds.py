@@ -12,32 +12,31 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from chalicelib import money
 from chalicelib.actions import Status
-from chalicelib.log import logger
 from chalicelib.model import PAID_BACK_WHOLE, Order, OrderStatus, Reading
 from chalicelib.order_types import total_units
 
 _SHARED = frozenset({OrderStatus.CANCELED, OrderStatus.PARTIAL})
 
 
-def refund(order: Order, reading: Reading, status: Status) -> int:
+def refund(order: Order, reading: Reading, status: Status) -> int | None:
     """Return what goes back in all for an order that stands so, in micro-USD, at least what went back before.
+
+    None if something may go back and nothing tells how much: the operator decides.
 
     A subscription pays for its orders one by one and gets back what it holds (`subscriptions`).
     """
     if order.held is not None:
         return 0
-    return max(order.refunded, _due(order, reading, status))
+    due = _due(order, reading, status)
+    if due is None:
+        return None if order.refunded < order.charge else order.refunded
+    return max(order.refunded, due)
 
 
-def _due(order: Order, reading: Reading, status: Status) -> int:
+def _due(order: Order, reading: Reading, status: Status) -> int | None:
     if reading.status in PAID_BACK_WHOLE:
         return order.charge
-    if reading.status not in _SHARED:
-        return 0
-    due = _shared(order, reading, status)
-    if due is None:
-        logger.error("a refund cannot be computed", extra={"facts": {**order.facts, "status": reading.status}})
-    return due or 0
+    return _shared(order, reading, status) if reading.status in _SHARED else 0
 
 
 def _shared(order: Order, reading: Reading, status: Status) -> int | None:

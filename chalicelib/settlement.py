@@ -48,7 +48,9 @@ _LISTED = 10
 
 
 def needs_decision(order: Order, quiet: int, now: int) -> bool:
-    """Say whether an order is in the operator's queue: unknown after its provider's quiet period, or delivered late.
+    """Say whether an order is in the operator's queue.
+
+    It is unknown after its provider's quiet period, was delivered late, or has ended without a word of what goes back.
 
     Args:
         order: any.
@@ -56,7 +58,7 @@ def needs_decision(order: Order, quiet: int, now: int) -> bool:
         now: epoch µs.
     """
     is_old = now > order.attempt.send_by + quiet * SECOND
-    return order.late_order is not None or (order.state is OrderState.UNKNOWN and is_old)
+    return order.refund_open or order.late_order is not None or (order.state is OrderState.UNKNOWN and is_old)
 
 
 @dataclass(frozen=True, slots=True)

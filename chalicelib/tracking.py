@@ -103,7 +103,7 @@ class Tracking:
             _warn("reading not kept", order, str(error))
             # What was not paid back is not told of as if it were.
             told = last_known(order, self.clock.now(), stale=True)
-            return told if refunded > order.refunded else in_progress(order, reading, stale=False)
+            return told if refunded != order.refunded else in_progress(order, reading, stale=False)
         # Where a neighbour's reading stands, it tells itself how old it is.
         is_ours = stored.reading == reading
         return in_progress(stored, reading, stale=False) if is_ours else last_known(stored, self.clock.now())

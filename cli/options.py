@@ -157,6 +157,11 @@ def read_limit(text: str) -> int:
     return 0 if text == "none" else read_amount(text)
 
 
+def read_refund(text: str) -> int:
+    """Return an amount of money in micro-units, which may be 0."""
+    return 0 if text == "0" else read_amount(text)
+
+
 def read_ratio(text: str) -> Decimal:
     """Return what one unit of a currency is worth in another."""
     ratio = _decimal(text, RATIO_DECIMALS)
@@ -258,6 +263,7 @@ PACE = Written("rate", read_pace, f"write calls per second, minute or hour: 1/s,
 MANY = Written("number", read_many, f"write a number from 1 to 1000, or `{UNLIMITED}`")
 PERCENT = Written("percent", read_percent, "write a percentage with at most 4 decimals, such as 10% or 2.5%")
 AMOUNT = Written("amount", read_amount, "write an amount above 0 with at most 6 decimals, such as 100 or 12.50")
+REFUND = Written("amount", read_refund, "write 0, or an amount above 0 with at most 6 decimals, such as 12.50")
 LIMIT = Written("amount", read_limit, "write an amount above 0 with at most 6 decimals, such as 50, or `none`")
 RATIO = Written("ratio", read_ratio, "write how many USD one unit is worth, such as 0.00065")
 CURRENCY = Written("currency", read_currency, "write the currency's code, such as USD or EUR")

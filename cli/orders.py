@@ -22,7 +22,7 @@ from chalicelib.order_types import quoted
 from chalicelib.settlement import needs_decision
 from cli.acts import Trace
 from cli.console import Console, Failure, Group, pass_console
-from cli.options import ORDER, PROVIDER_ORDER, SLUG
+from cli.options import ORDER, PROVIDER_ORDER, REFUND, SLUG
 from cli.text import Rows, facts, moment
 
 UNSETTLED = {
@@ -88,6 +88,8 @@ class Desk:
             "provider_quote": _plain(quoted(order)),
             "provider_charge": _plain(last_charge(order)),
             "refunded": money.amount(order.refunded),
+            "refund_open": order.refund_open,
+            "refund_decided": None if order.refund_decided is None else money.amount(order.refund_decided),
             "held": None if order.held is None else money.amount(order.held),
             "children": {str(number): ours for number, ours in order.children.items()},
             "parent": order.parent,
@@ -165,7 +167,10 @@ def list_orders(console: Console, tenant: str | None, *, is_queue: bool, limit: 
         (one.id, one.tenant, one.provider, one.provider_order, one.state, money.text(one.price), moment(one.created))
         for one in found
     ]
-    headings = ("order", "tenant", "provider", "its order", "state", "charge", "created")
+    headings: tuple[str, ...] = ("order", "tenant", "provider", "its order", "state", "charge", "created")
+    if is_queue:
+        headings = (*headings, "last evidence")
+        rows = [(*row, one.evidence[-1] if one.evidence else None) for row, one in zip(rows, found, strict=True)]
     console.emit({"orders": [desk.document(order) for order in found]}, str(Rows(headings, rows)))
 
 
@@ -194,25 +199,51 @@ def _life(history: list[dict[str, Any]]) -> list[str]:
     "--provider-order", "number", metavar="N", type=PROVIDER_ORDER, help="It was placed: the provider's number of it."
 )
 @click.option("--not-placed", is_flag=True, help="It was never placed: its money goes back.")
+@click.option(
+    "--refund", metavar="AMOUNT", type=REFUND, help="It has ended: so much of its charge goes back now, in USD."
+)
 @pass_console
-def resolve(console: Console, tenant: str, order: int, *, number: int | None, not_placed: bool) -> None:
-    """Decide what became of an order whose outcome is not known, or that was delivered late.
+def resolve(  # noqa: PLR0913 - three ways to decide
+    console: Console, tenant: str, order: int, *, number: int | None, not_placed: bool, refund: int | None
+) -> None:
+    """Decide what became of an order.
+
+    Its outcome is not known, it was delivered late, or its panel has ended it without a word of what goes back.
 
     Look at the provider's own panel first; `orders show` tells what speaks for what. It is safe to repeat.
     """
-    if (number is None) is not not_placed:
-        raise click.UsageError("Say either --provider-order N or --not-placed.")
+    if [number is not None, not_placed, refund is not None].count(True) != 1:
+        raise click.UsageError("Say one of --provider-order N, --not-placed and --refund AMOUNT.")
     console.registry.tenant(tenant)
     found = console.parts.orders.get(tenant, order)
     if found is None:
         raise Failure(f"{tenant} has no order {order}. `panelgate orders list --tenant {tenant}` lists them.")
-    if number is None:
-        _give_up(console, found)
-    else:
+    told = f"{tenant}'s order {order} is"
+    if refund is not None:
+        told = f"{_pay_back(console, found, refund)}\n{told}"
+    elif number is not None:
         _place(console, found, number)
+    else:
+        _give_up(console, found)
     resolved = console.parts.orders.get(tenant, order)
     shown = Desk.of(console).document(resolved or found)
-    console.emit(shown, f"{tenant}'s order {order} is {shown['state']}.")
+    console.emit(shown, f"{told} {shown['state']}.")
+
+
+def _pay_back(console: Console, order: Order, amount: int) -> str:
+    """Give back what goes back of an order; say whether that was done now."""
+    is_repeated = not order.refund_open and order.refund_decided == amount
+    console.note(repeated=is_repeated)
+    if is_repeated:
+        return f"{money.text(amount)} USD had gone back by this decision before; nothing moved now."
+    if not order.refund_open:
+        raise Failure("No refund of it waits for a decision. `panelgate orders show` tells what went back.")
+    left = order.charge - order.refunded
+    if amount > left:
+        raise Failure(f"At most {money.text(left)} USD can go back: what it cost, less what went back before.")
+    if not console.parts.orders.decide_refund(order, amount, until=console.parts.clock.now() + PATIENCE):
+        raise Failure("It has changed meanwhile. Look at it again: `panelgate orders show`.")
+    return f"{money.text(amount)} USD went back."
 
 
 def _give_up(console: Console, order: Order) -> None:
@@ -287,4 +318,6 @@ def _asked(console: Console, order: Order, number: int) -> Outcome:
 def _decided(order: Order) -> str:
     if order.state is OrderState.SENDING:
         return "It is still being sent. Wait two minutes and look again: `panelgate orders show`."
+    if order.refund_open:
+        return f"It is {order.state.value} already; what is open is its refund. Say --refund AMOUNT."
     return f"It is {order.state.value} already; there is nothing to decide."

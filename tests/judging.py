@@ -131,7 +131,7 @@ def _difference(market: Market, tenant: str, credit: int, orders: list[Order]) -
 
 
 def _judge_end(parts: Parts, order: Order, bought: list[Sold], verdict: Verdict) -> None:
-    if order.state is OrderState.PLACED:
+    if order.state is OrderState.PLACED and not order.refund_open:
         paid = sum(money.micros(one.charge - one.refunded) for one in bought)
         verdict.difference += abs(paid - order.price)
     if order.state is OrderState.NOT_PLACED and bought:
@@ -146,6 +146,9 @@ def _left(market: Market, orders: list[Order]) -> Iterator[str]:
         for order in market.parts.orders.unsettled(Account(slug)):
             if (order.tenant, order.id) not in queue:
                 yield f"{name_of(order)}: neither settled nor in the queue"
+    for order in orders:
+        if order.refund_open and (order.tenant, order.id) not in queue:
+            yield f"{name_of(order)}: its refund is open, and nobody is asked"
     yield from (f"{name_of(order)}: still on its way" for order in orders if order.state is OrderState.SENDING)
 
 

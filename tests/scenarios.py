@@ -12,7 +12,7 @@ from functools import partial
 import click
 
 from chalicelib import money
-from chalicelib.clock import MINUTE, SECOND
+from chalicelib.clock import DAY, MINUTE, SECOND
 from chalicelib.commands import CancelCommand, RefillCommand, TokenCommand
 from chalicelib.errors import PanelgateError
 from chalicelib.issuing import Issued
@@ -86,6 +86,11 @@ def give_up(stall: Stall, parts: Parts) -> None:
     stall.resolve(parts, "--not-placed")
 
 
+def pay_back(stall: Stall, parts: Parts) -> None:
+    [sold] = stall.sold()[f"{NAME}-partial"]
+    stall.resolve(parts, "--refund", money.text(money.micros(sold.refunded)))
+
+
 def nothing(_stall: Stall) -> None:
     """Begin with an empty stage."""
 
@@ -107,6 +112,27 @@ def delivered(stall: Stall) -> None:
     stall.pass_time(20 * MINUTE)
     stall.jobs()
     stall.pass_time(30 * SECOND)
+
+
+def untold(stall: Stall) -> None:
+    """Buy what ends in part, and let its panel hide how much remains."""
+    buys(f"{NAME}-partial", 90)(stall)
+    [sold] = stall.sold()[f"{NAME}-partial"]
+    sold.shown["remains"] = "Unknown"
+
+
+def undecided(stall: Stall) -> None:
+    """Let the operator be asked what goes back."""
+    untold(stall)
+    stall.status(stall.parts)
+
+
+def told_after_all(stall: Stall) -> None:
+    """Let a panel tell the day after what it had hidden."""
+    undecided(stall)
+    [sold] = stall.sold()[f"{NAME}-partial"]
+    del sold.shown["remains"]
+    stall.pass_time(DAY)
 
 
 def two(stall: Stall) -> None:
@@ -235,6 +261,12 @@ SCENARIOS = (
         status,
     ),
     Scenario(
+        "refund_untold",
+        "update_item batch_get_item query get_secret_value send transact_write_items",
+        untold,
+        status,
+    ),
+    Scenario(
         "refill",
         "update_item batch_get_item query get_secret_value send put_item put_item",
         delivered,
@@ -252,15 +284,22 @@ SCENARIOS = (
     Scenario(
         "settle_refunds",
         "query query query get_item query query query batch_get_item get_secret_value send transact_write_items"
-        " update_item send query query put_item query query query query query query",
+        " update_item send query query put_item query query query query query query query",
         buys(f"{NAME}-partial", 90),
+        settle,
+    ),
+    Scenario(
+        "settle_refund_told",
+        "query query query get_item query query query get_secret_value send query query put_item query query"
+        " batch_get_item send transact_write_items update_item query query query query query",
+        told_after_all,
         settle,
     ),
     Scenario(
         "settle_binds",
         "query query query get_item query query batch_get_item query get_secret_value send query batch_get_item query"
         " put_item query query query batch_get_item get_item query query send query batch_get_item query"
-        " transact_write_items query query query",
+        " transact_write_items query query query query",
         unknown(lost),
         settle,
     ),
@@ -268,7 +307,7 @@ SCENARIOS = (
         "settle_disproves",
         "query query query get_item query query batch_get_item query get_secret_value send query batch_get_item query"
         " put_item query query query batch_get_item get_item query query send transact_write_items query query"
-        " query",
+        " query query",
         unknown(vanished, minutes=3),
         settle,
     ),
@@ -276,7 +315,7 @@ SCENARIOS = (
         "settle_confirms",
         "query query query get_item query query batch_get_item query get_secret_value update_item send query"
         " batch_get_item query put_item query query query batch_get_item get_item query query update_item send"
-        " transact_write_items query query query",
+        " transact_write_items query query query query",
         unconfirmed,
         settle,
         slug="smmafrica",
@@ -308,6 +347,13 @@ SCENARIOS = (
         "get_item get_item query transact_write_items get_item query",
         delivered_late,
         give_up,
+        is_asked_again=True,
+    ),
+    Scenario(
+        "resolve_refund",
+        "get_item get_item transact_write_items get_item query",
+        undecided,
+        pay_back,
         is_asked_again=True,
     ),
 )

@@ -31,6 +31,7 @@ pk                sk                                item
 ``P#<provider>``  ``CATALOG#<version>#<n>``         a piece of it
 ``P#<account>``   ``BOUND#<order>``                 which of our orders a provider's order (20 digits) belongs to
 ``P#<account>``   ``OPEN#<time>#<tenant>#<id>``     an order whose purchase is not known, or that came late
+``P#<account>``   ``REFUND#<time>#<tenant>#<id>``   an order that has ended, and what goes back of it is not known
 ``P#<account>``   ``MARK#<time>``                   what the account stood at (`ports.Mark`), for a week
 ``P#<account>``   ``SINCE``                         ``at``: marks before it are of another account, which the key
                                                     opened before; none: it is being changed

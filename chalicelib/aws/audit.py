@@ -32,6 +32,7 @@ from chalicelib.aws.audit_rules import (
     entry_faults,
     movement,
     named_order,
+    note_faults,
     order_faults,
     order_key,
     order_of,
@@ -55,7 +56,7 @@ def findings(table: Table, tenant: str | None = None) -> Iterator[Finding]:
 
     Args:
         table: of the stage; it may be in use.
-        tenant: whose records; None for every tenant's, and the bindings of whoever else they name.
+        tenant: whose records; None for every tenant's, and the bindings and notes of whoever else they name.
     """
     audit = _Audit(table)
     tenants = [item["sk"] for item in table.query("TENANTS")] if tenant is None else [tenant]
@@ -81,11 +82,12 @@ class _Audit:
             yield from self._orders(name)
             yield from self._pointers(self._table.query(f"T#{name}", "CLAIM#"), claim_faults)
             yield from self._checked((f"T#{name}", "WALLET"), partial(self._books, name), partial(wallet_faults, name))
-        # A provider that was removed keeps its accounts and their bindings.
+        # A provider that was removed keeps its accounts, their bindings and what waits for a decision.
         for account in DynamoDirectory(self._table).every_account():
-            bound = self._table.query(partition(account), "BOUND#")
-            mine = (item for item in bound if only in (None, item.get("tenant")))
-            yield from self._pointers(mine, binding_faults)
+            for prefix, rule in (("BOUND#", binding_faults), ("REFUND#", note_faults)):
+                named = self._table.query(partition(account), prefix)
+                mine = (item for item in named if only in (None, item.get("tenant")))
+                yield from self._pointers(mine, rule)
 
     def _checked(self, key: Key, read: Callable[[], T], rule: Rule[T]) -> Iterator[Finding]:
         """Read something until it looks right or two readings agree, and yield what is wrong then."""
@@ -149,7 +151,7 @@ class _Audit:
         others = {named_order(item) for key, item in found.items() if key[1].startswith("BOUND#")} - own
         return {**found, **self._found(others)}
 
-    # -- bindings, claims, wallets -----------------------------------------------------------------------------------
+    # -- bindings, claims, notes, wallets ----------------------------------------------------------------------------
 
     def _pointers(self, items: Iterable[Item], rule: Rule[Pointer]) -> Iterator[Finding]:
         for chunk in _chunks(items):

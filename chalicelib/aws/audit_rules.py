@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from chalicelib import money
 from chalicelib.aws.order_items import from_item
-from chalicelib.aws.order_writes import binding_key
+from chalicelib.aws.order_writes import binding_key, undecided_key
 from chalicelib.aws.table import Item
 from chalicelib.aws.wallet import Balances
-from chalicelib.model import Funding, Order, OrderState
+from chalicelib.model import Funding, Order, OrderState, OrderStatus
 
 CREDIT = "CREDIT"
 REFUND = "REFUND"
@@ -25,6 +25,8 @@ Movement = tuple[int, int]
 
 _NOTHING: Movement = (0, 0)
 _NOT_BOUGHT = frozenset({OrderState.REJECTED, OrderState.NOT_PLACED})
+_UNTOLD = frozenset({OrderStatus.CANCELED, OrderStatus.PARTIAL})
+"""Of an order that ended so a share may go back, and its panel may not tell which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """A record whose content is the name of an order: a binding or a claim; None is what does not exist."""
+    """A record whose content is the name of an order: a binding, a claim, a note; None is what does not exist."""
 
     key: Key
     item: Item | None
@@ -108,6 +110,8 @@ def related_keys(order: Order) -> Iterator[Key]:
         yield bound_key(order)
     if _keeps_claim(order):
         yield f"T#{order.tenant}", f"CLAIM#{order.claim}"
+    if order.refund_open:
+        yield undecided_key(order)
     if order.parent is not None:
         yield order_key(order.tenant, order.parent)
     for child in order.children.values():
@@ -143,6 +147,7 @@ def order_faults(case: Case) -> Iterator[Finding]:
     else:
         yield from _movement_faults(case, order)
         yield from _refund_faults(case, order)
+        yield from _decision_faults(case, order)
         yield from _subscription_faults(case, order)
         yield from _kin_faults(case, order)
         yield from _bound_faults(case, order)
@@ -244,6 +249,20 @@ def _refund_faults(case: Case, order: Order) -> Iterator[Finding]:
         yield Finding(*case.key, f"{_usd(order.refunded)} went back by the order; at most {_usd(most)} can")
 
 
+def _decision_faults(case: Case, order: Order) -> Iterator[Finding]:
+    """Look for the note of an order whose refund is open, and compare what was decided with what went back."""
+    if order.refund_open:
+        key, status = undecided_key(order), order.reading.status if order.reading else None
+        if order.state is not OrderState.PLACED or order.held is not None or status not in _UNTOLD:
+            yield Finding(*case.key, f"its refund is open, and it is {order.state} and {status or 'not read'}")
+        elif (note := case.related.get(key)) is None or named_order(note) != case.key:
+            named = "does not exist" if note is None else f"names order {_called(note)}"
+            yield Finding(*key, f"it {named}, and the refund of order {order.id} of {order.tenant} is open")
+    if order.refund_decided is not None and not 0 <= order.refund_decided <= order.refunded:
+        figures = f"{_usd(order.refund_decided)} went back by decision, {_usd(order.refunded)} in all"
+        yield Finding(*case.key, figures)
+
+
 def _subscription_faults(case: Case, order: Order) -> Iterator[Finding]:
     """Compare what a subscription holds with what its orders left of its charge."""
     if order.held is None or order.state is not OrderState.PLACED or order.funding is Funding.PROVIDER:
@@ -338,6 +357,17 @@ def binding_faults(bound: Pointer) -> Iterator[Finding]:
         yield Finding(*bound.key, f"{named}, which is {order.state}")
     elif bound_key(order) != bound.key:
         yield Finding(*bound.key, f"{named}, which is placed as {_at_provider(order)}")
+
+
+def note_faults(note: Pointer) -> Iterator[Finding]:
+    """Yield what is wrong with a note that asks for a decision: it names the order whose refund is open."""
+    if note.item is None:
+        return
+    order, named = order_of(note.order), f"it names order {_called(note.item)}"
+    if order is None:
+        yield Finding(*note.key, f"{named}, which does not exist")
+    elif not order.refund_open or undecided_key(order) != note.key:
+        yield Finding(*note.key, f"{named}, whose refund is not open here")
 
 
 def claim_faults(claim: Pointer) -> Iterator[Finding]:

@@ -104,20 +104,21 @@ def ended(account: Account) -> str:
     return f"ended#{account_name(account)}"
 
 
-def followed(account: Account, status: OrderStatus | None, since: int) -> Item:
+def followed(account: Account, status: OrderStatus | None, since: int, *, is_untold: bool = False) -> Item:
     """Return the attributes by which the index of open orders has an account's order that is placed.
 
     Args:
         account: whose.
         status: what its panel said last, None for nothing yet.
         since: when that was, in epoch µs; what follows an end is due a while later.
+        is_untold: it ended without a word of what goes back, which may follow.
 
     Returns:
         Nothing for an order that has ended for good.
     """
     if status not in FINAL:
         return {"open": live(account), "due": since}
-    return {"open": ended(account), "due": since + RECHECKS[0]} if status in REOPENS else {}
+    return {"open": ended(account), "due": since + RECHECKS[0]} if status in REOPENS or is_untold else {}
 
 
 def to_item(order: Order) -> Item:
@@ -235,6 +236,8 @@ def from_item(item: Item) -> Order:
         held=item.get("held"),
         spent=item.get("spent"),
         refunded=item.get("refunded", 0),
+        refund_open=item.get("refund_open", False),
+        refund_decided=item.get("refund_decided"),
         children={int(number): ours for number, ours in item.get("children", {}).items()},
         parent=item.get("parent"),
         own_key=item.get("own_key", False),

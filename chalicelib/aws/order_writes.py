@@ -4,10 +4,11 @@ Nothing here speaks to DynamoDB; `orders` does, and decides what a refused one m
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.aws.accounts import partition
-from chalicelib.aws.order_items import change_item, live, to_item
+from chalicelib.aws.order_items import change_item, followed, live, reading_item, to_item
 from chalicelib.aws.table import Item, Write
 from chalicelib.clock import MINUTE
 from chalicelib.model import FINAL, MOVES, Account, Change, Order, OrderState, OrderStatus, Reading, Source
@@ -22,7 +23,7 @@ MORE_EVIDENCE = "evidence = list_append(if_not_exists(evidence, :none), :evidenc
 ATTEMPT_NAMES = {"#attempt": "attempt", "#token": "token", "#state": "state"}
 
 
-def is_told(order: Order, reading: Reading) -> bool:
+def _is_told(order: Order, reading: Reading) -> bool:
     """Say whether a new status becomes a line of the history, which must not outgrow its item.
 
     Panels that answer from several caches go to and fro; what moved money is always told.
@@ -31,7 +32,11 @@ def is_told(order: Order, reading: Reading) -> bool:
     return lines < _LINES or (reading.status in FINAL and lines < 2 * _LINES) or reading.status in _PAY
 
 
-def newer(known: Reading | None, reading: Reading) -> tuple[str, dict[str, str], Item]:
+def _is_news(order: Order, reading: Reading) -> bool:
+    return order.reading is None or order.reading.status is not reading.status
+
+
+def _newer(known: Reading | None, reading: Reading) -> tuple[str, dict[str, str], Item]:
     """Return the condition, its names and its values under which a reading replaces the stored one.
 
     A final one is newer than any that is not, whatever the clocks say. What follows an end was read after it: the
@@ -131,6 +136,21 @@ def _open_key(order: Order) -> tuple[str, str]:
     return partition(order.account), f"OPEN#{order.created:020}#{order.tenant}#{order.id}"
 
 
+def undecided(order: Order) -> Write:
+    """Return the write by which the account has an order of which it is not known what goes back."""
+    return Write(*undecided_key(order), put={"tenant": order.tenant, "order": order.id})
+
+
+def decided(order: Order) -> Write:
+    """Return the write by which it is known what goes back of an account's order."""
+    return Write(*undecided_key(order))
+
+
+def undecided_key(order: Order) -> tuple[str, str]:
+    """Return the key of what names an order of which it is not known what goes back."""
+    return partition(order.account), f"REFUND#{order.created:020}#{order.tenant}#{order.id}"
+
+
 def release_of_claim(order: Order) -> list[Write]:
     """Return the write by which an order's key is free again."""
     if order.claim is None:
@@ -189,6 +209,59 @@ def transition(  # noqa: PLR0913 - a move is made of these
         *order_key(order),
         update="SET " + ", ".join(changes) + (f" REMOVE {', '.join(removed)}" if removed else ""),
         condition=f"#attempt.#token = :token AND #state IN ({', '.join(f':{one.value}' for one in sources)})",
+        names=names,
+        values=values,
+    )
+
+
+def observed(order: Order, reading: Reading, refunded: int | None) -> Order:
+    """Return an order as a reading leaves it, see `ports.Orders.observe`."""
+    seen = replace(order, reading=reading)
+    is_news = _is_news(order, reading)
+    if is_news and _is_told(order, reading):
+        seen = replace(seen, journal=(*order.journal, Change(reading.at, Source.PANEL, reading.status)))
+    if refunded is not None:
+        return replace(seen, refunded=refunded, refund_open=False)
+    if not is_news:
+        return seen
+    remains, charge = ("unknown" if told is None else told for told in (reading.remains, reading.charge))
+    sentence = f"the panel says {reading.status}, remains {remains}, charge {charge}: that does not tell what goes back"
+    return replace(seen, refund_open=True, refund_decided=None, evidence=(*order.evidence, sentence))
+
+
+def observation(order: Order, reading: Reading, seen: Order) -> Write:
+    """Return the write by which an order becomes what a reading makes of it, if nobody has read or decided since.
+
+    Args:
+        order: as it was known when its panel was asked.
+        reading: what that says.
+        seen: the order as the reading leaves it.
+    """
+    changes, removed = ["#reading = :reading", "refunded = :refunded"], []
+    condition, names, values = _newer(order.reading, reading)
+    names |= {"#reading": "reading", "#status": "status"}
+    values |= {":reading": reading_item(reading), ":refunded": seen.refunded, ":before": order.refunded}
+    if _is_news(order, reading):
+        index = followed(order.account, reading.status, reading.at, is_untold=seen.refund_open)
+        changes += [f"#{name} = :{name}" for name in index]
+        removed += [] if index else ["#open", "#due"]
+        names |= {"#open": "open", "#due": "due"}
+        values |= {f":{name}": value for name, value in index.items()}
+    if len(seen.journal) > len(order.journal):
+        changes.append("journal = list_append(journal, :change)")
+        values[":change"] = [change_item(seen.journal[-1])]
+    if len(seen.evidence) > len(order.evidence):
+        changes += ["refund_open = :open_refund", MORE_EVIDENCE]
+        removed.append("refund_decided")
+        values |= {":open_refund": True, **evidence_values(seen.evidence[-1])}
+    elif order.refund_open and not seen.refund_open:
+        removed.append("refund_open")
+    exists = "attribute_exists" if order.refund_open else "attribute_not_exists"
+    return Write(
+        *order_key(order),
+        update="SET " + ", ".join(changes) + (f" REMOVE {', '.join(removed)}" if removed else ""),
+        condition=f"attribute_exists(pk) AND {condition} AND {exists}(refund_open)"
+        " AND (attribute_not_exists(refunded) OR refunded = :before)",
         names=names,
         values=values,
     )

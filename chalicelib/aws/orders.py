@@ -9,18 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from chalicelib import money
 from chalicelib.actions import Placed
 from chalicelib.aws import wallet
 from chalicelib.aws.accounts import partition
 from chalicelib.aws.order_items import (
     attempt_item,
     audience_key,
-    change_item,
     ended,
-    followed,
     from_item,
     live,
-    reading_item,
     search_item,
     sortable,
 )
@@ -30,14 +28,16 @@ from chalicelib.aws.order_writes import (
     binding,
     claim,
     creation,
+    decided,
     evidence_values,
-    is_told,
     link_claim,
-    newer,
+    observation,
+    observed,
     order_key,
     release_of_claim,
     settled,
     transition,
+    undecided,
     unsettled,
 )
 from chalicelib.aws.table import ConditionFailed, Item, Table, TransactionRefused, Write
@@ -46,7 +46,6 @@ from chalicelib.log import logger
 from chalicelib.model import (
     Account,
     Attempt,
-    Change,
     Order,
     OrderState,
     Reading,
@@ -298,6 +297,35 @@ class DynamoOrders:
             return stored is not None and "late_order" not in stored
         return True
 
+    def decide_refund(self, order: Order, amount: int, *, until: int) -> bool:
+        """Give back what the operator decided for an order whose panel does not tell; False if it changed meanwhile.
+
+        Args:
+            order: as the operator has seen it.
+            amount: micro-USD that go back now, at most what is left of its charge.
+            until: when to give up.
+        """
+        refunded = order.refunded + amount
+        write = Write(
+            *order_key(order),
+            update=f"SET refunded = :refunded, refund_decided = :amount, {MORE_EVIDENCE} REMOVE refund_open",
+            condition="refund_open = :open AND refunded = :before",
+            values={
+                ":refunded": refunded,
+                ":amount": amount,
+                ":open": True,
+                ":before": order.refunded,
+                **evidence_values(f"the operator gave back {money.text(amount)} USD"),
+            },
+        )
+        moved = wallet.refund(replace(order, updated=self._table.clock.now()), refunded)
+        try:
+            self._table.transact([write, *moved, decided(order)], until=until)
+        except TransactionRefused as refused:
+            stored = refused.failed.get(0)
+            return stored is not None and "refund_open" not in stored and stored.get("refund_decided") == amount
+        return True
+
     def look(self, order: Order, search: Search, evidence: Sequence[str], *, until: int) -> None:
         """Keep how far the settlement of an UNKNOWN order has come, and what it found out."""
         update = "SET #search = :search"
@@ -318,7 +346,14 @@ class DynamoOrders:
 
     def unsettled(self, account: Account) -> Iterator[Order]:
         """Yield an account's orders whose purchase is not known, oldest first; none is missing."""
-        names = self._table.query(partition(account), "OPEN#")
+        yield from self._named(account, "OPEN#")
+
+    def undecided(self, account: Account) -> Iterator[Order]:
+        """Yield an account's orders that have ended without a word of what goes back, oldest first; none is missing."""
+        yield from self._named(account, "REFUND#")
+
+    def _named(self, account: Account, prefix: str) -> Iterator[Order]:
+        names = self._table.query(partition(account), prefix)
         while some := list(islice(names, _AT_ONCE)):
             items = self._table.get_many([(f"T#{name['tenant']}", f"ORDER#{name['order']}") for name in some])
             yield from sorted(map(from_item, items), key=lambda order: order.created)
@@ -457,37 +492,24 @@ class DynamoOrders:
         items = self._table.query_index(index, condition, values, names={"#owner": name}, newest=True, start=start)
         yield from (from_item(item) for item in items)
 
-    def observe(self, order: Order, reading: Reading, *, refunded: int, until: int) -> Order:
-        """Keep a status reading if it is newer than the stored one, and give back what it makes due, once."""
-        update = "SET #reading = :reading, refunded = :refunded"
-        condition, names, values = newer(order.reading, reading)
-        names |= {"#reading": "reading", "#status": "status"}
-        values |= {":reading": reading_item(reading), ":refunded": refunded, ":before": order.refunded}
-        if order.reading is None or order.reading.status is not reading.status:
-            if is_told(order, reading):
-                change = Change(reading.at, Source.PANEL, reading.status)
-                update += ", journal = list_append(journal, :change)"
-                values[":change"] = [change_item(change)]
-                order = replace(order, journal=(*order.journal, change))
-            index = followed(order.account, reading.status, reading.at)
-            update += ", #open = :open, due = :due" if index else " REMOVE #open, due"
-            names["#open"] = "open"
-            values |= {f":{name}": value for name, value in index.items()}
-        write = Write(
-            *order_key(order),
-            update=update,
-            condition=f"attribute_exists(pk) AND {condition}"
-            " AND (attribute_not_exists(refunded) OR refunded = :before)",
-            names=names,
-            values=values,
-        )
-        money = wallet.refund(replace(order, updated=reading.at), refunded)
+    def observe(self, order: Order, reading: Reading, *, refunded: int | None, until: int) -> Order:
+        """Keep a status reading if it is newer than the stored one, and give back what it makes due, once.
+
+        An end that does not tell what goes back is noted for the operator; a later reading that tells it ends the note.
+        """
+        seen = observed(order, reading, refunded)
+        write = observation(order, reading, seen)
+        moved = wallet.refund(replace(order, updated=reading.at), seen.refunded)
+        if seen.refund_open is not order.refund_open:
+            moved.append(undecided(order) if seen.refund_open else decided(order))
         try:
-            self._table.transact([write, *money], until=until) if money else self._table.write(write, until=until)
+            self._table.transact([write, *moved], until=until) if moved else self._table.write(write, until=until)
         except (ConditionFailed, TransactionRefused) as refused:
             stored = refused.old if isinstance(refused, ConditionFailed) else refused.failed.get(0)
             return from_item(stored) if stored else order  # a neighbour has read later than we did, or it was we
-        return replace(order, reading=reading, refunded=refunded)
+        if len(seen.evidence) > len(order.evidence):
+            logger.error("a refund cannot be computed", extra={"facts": {**order.facts, "status": reading.status}})
+        return seen
 
 
 def _is_placed(item: Item | None, order: Order, provider_order: int) -> bool:

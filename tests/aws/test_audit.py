@@ -79,6 +79,22 @@ def _of_every_end(market: Market) -> None:
         look(market, number)
 
 
+def _untold(market: Market) -> int:
+    """Order what ends in part, and let its panel hide how much remains."""
+    number = order(market, link=f"{LINK}/partial")
+    market.panel("smosale").orders[stored(market, number).provider_order or 0].shown["remains"] = "Unknown"
+    return number
+
+
+def _of_every_decision(market: Market) -> None:
+    numbers = [_untold(market) for _ in range(3)]
+    market.time.at += 90 * SECOND
+    for number, amount in zip(numbers, (0, 100_000, None), strict=True):
+        look(market, number)
+        if amount is not None:
+            assert market.parts.orders.decide_refund(stored(market, number), amount, until=UNTIL)
+
+
 def _of_every_state(market: Market) -> None:
     panel, orders = market.panel("smosale"), market.parts.orders
     panel.faults.append(ActiveFault(fault="502", action="add", count=1))
@@ -124,7 +140,8 @@ def _of_the_providers_money(market: Market) -> None:
 
 
 def test_nothing_is_wrong_with_what_the_gateway_writes(market: Market) -> None:
-    for act in (_of_every_type, _of_every_end, _of_every_state, _of_subscriptions, _of_the_providers_money):
+    acts = (_of_every_type, _of_every_end, _of_every_decision, _of_every_state, _of_subscriptions)
+    for act in (*acts, _of_the_providers_money):
         act(market)
         assert list(findings(market.parts.table)) == [], act.__name__
     ours = list(market.parts.orders.page("acme"))
@@ -176,6 +193,7 @@ class Scene:
     child: int
     ended: int
     direct: int
+    undecided: int
 
     @property
     def table(self) -> Table:
@@ -220,6 +238,11 @@ class Scene:
         [entry] = list(self.table.query("T#acme", f"LEDGER#REFUND#{self.refunded}#"))
         return entry["sk"], entry["available"]
 
+    def note(self) -> str:
+        """Return the sort key of the one record that asks for a decision."""
+        [note] = list(self.table.query("P#smosale", "REFUND#"))
+        return str(note["sk"])
+
     def claim(self) -> str:
         return f"CLAIM#{stored(self.market, self.placed).claim}"
 
@@ -229,7 +252,7 @@ class Scene:
             ("T#acme", ""),
             ("T#direct", ""),
             ("PROVIDERS", ""),
-            *((f"P#{slug}", "BOUND#") for slug in PANELS),
+            *((f"P#{slug}", prefix) for slug in PANELS for prefix in ("BOUND#", "REFUND#")),
         )
         return {(item["pk"], item["sk"]): item for pk, sk in partitions for item in self.table.query(pk, sk)}
 
@@ -257,10 +280,10 @@ def scene(built: Scene) -> Iterator[Scene]:
 
 def build(market: Market) -> Scene:
     key = market.add_tenant(replace(DIRECT, dedupe=0), credit=0)
-    refunded = order(market, link=f"{LINK}/partial")
+    refunded, undecided = order(market, link=f"{LINK}/partial"), _untold(market)
     ended = order(market, **SUBSCRIPTION, posts=1)
     market.time.at += 90 * SECOND
-    for number in (refunded, ended):
+    for number in (refunded, undecided, ended):
         look(market, number)
     live = order(market, **SUBSCRIPTION, posts=3)
     market.time.at += 40 * SECOND
@@ -270,7 +293,8 @@ def build(market: Market) -> Scene:
     lost = market.parts.orders.accept(draft(), until=UNTIL * 2)
     market.parts.orders.reject(lost.order, {"code": "x", "message": "y"}, until=UNTIL * 2)  # type: ignore[union-attr]
     placed, other = order(market, idempotency_key="k"), order(market)
-    made = Scene(market, placed, other, refunded, unknown, 1_000_001, live, child, ended, order(market, key=key))
+    direct = order(market, key=key)
+    made = Scene(market, placed, other, refunded, unknown, 1_000_001, live, child, ended, direct, undecided)
     assert records(made.table) == []
     assert stored(market, live).spent is None
     assert stored(market, ended).spent == 0
@@ -545,6 +569,38 @@ def two_orders_of_one_idempotency_key(scene: Scene) -> set[str]:
 @spoil
 def no_claim(scene: Scene) -> set[str]:
     return {scene.drop(scene.claim())}
+
+
+@spoil
+def nobody_is_asked(scene: Scene) -> set[str]:
+    return {scene.drop(scene.note(), "P#smosale")}
+
+
+@spoil
+def somebody_is_asked_about_another_order(scene: Scene) -> set[str]:
+    return {scene.set(scene.note(), "P#smosale", order=scene.placed)}
+
+
+@spoil
+def somebody_is_asked_about_nothing(scene: Scene) -> set[str]:
+    return {scene.set("REFUND#1#acme#1000005", "P#smosale", tenant="acme", order=1_000_005)}
+
+
+@spoil
+def somebody_is_asked_what_was_decided(scene: Scene) -> set[str]:
+    scene.set(f"ORDER#{scene.undecided}", refund_open=None, refund_decided=0)
+    return {f"P#smosale {scene.note()}"}
+
+
+@spoil
+def somebody_is_asked_what_is_told(scene: Scene) -> set[str]:
+    reading = scene.item(f"ORDER#{scene.undecided}")["reading"]
+    return {scene.set(f"ORDER#{scene.undecided}", reading={**reading, "status": "completed"})}
+
+
+@spoil
+def more_was_decided_than_went_back(scene: Scene) -> set[str]:
+    return {scene.set(f"ORDER#{scene.refunded}", refund_decided=scene.refund()[1] + 1)}
 
 
 @spoil

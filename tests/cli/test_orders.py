@@ -1,4 +1,5 @@
 from decimal import Decimal
+from itertools import chain, combinations
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from chalicelib.settlement import needs_decision
 from cli.console import Console
 from cli.orders import Desk
 from sandbox.faults import ActiveFault
+from sandbox.orders import Stage
 from sandbox.server import Sandbox
 from tests.cli.conftest import Shell, give_own_key
 
@@ -325,10 +327,94 @@ def test_a_loss_can_be_accepted(shell: Shell, sandbox: Sandbox, stage: Console, 
     assert wallet(shell) == (100, 0)
 
 
+# -- orders that ended without a word of their refund -----------------------------------------------------------------
+
+
+def end(sandbox: Sandbox, stage: Console, key: str, **shown: Any) -> int:
+    """Place an order that ends in part; what its panel shows of it."""
+    order = buy(stage, key)
+    panel = sandbox.panels["smosale"]
+    sold = panel.orders[record(stage, order).provider_order or 0]
+    panel.move(sold, Stage.PARTIAL)
+    sold.shown.update({"remains": "Unknown", **shown})
+    settle_orders(stage.parts)
+    return order
+
+
+def test_the_queue_has_what_ended_without_a_word_of_its_refund(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    order = end(sandbox, stage, key)
+    assert queue(shell) == [order]
+    shown = shell.ok("orders", "show", "acme", str(order))
+    assert (shown["state"], shown["status"], shown["needs_decision"]) == ("placed", "partial", True)
+    assert (shown["refund_open"], shown["refund_decided"], shown["refunded"]) == (True, None, 0)
+    said = "the panel says partial, remains unknown, charge 0.9: that does not tell what goes back"
+    assert shown["evidence"] == [said]
+    assert said in shell("orders", "list", "--needs-decision").out
+    assert wallet(shell) == (Decimal("99.1"), 0)
+
+
+@pytest.mark.parametrize("amount", ["0", "0.3", "0.9"])
+def test_the_operator_decides_what_goes_back(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str, amount: str
+) -> None:
+    order = end(sandbox, stage, key)
+    for text in (f"{amount} USD went back.", f"{amount} USD had gone back by this decision before; nothing moved now."):
+        assert text in shell("orders", "resolve", "acme", str(order), "--refund", amount).out
+        shown = shell.ok("orders", "show", "acme", str(order))
+        assert (shown["needs_decision"], shown["refund_open"]) == (False, False)
+        assert (str(shown["refunded"]), str(shown["refund_decided"])) == (amount, amount)
+        assert shown["evidence"][-1] == f"the operator gave back {amount} USD"
+        assert wallet(shell) == (Decimal("99.1") + Decimal(amount), 0)
+    assert "No refund of it" in shell.failure("orders", "resolve", "acme", str(order), "--refund", "0.2")
+    assert queue(shell) == []
+    assert shell("audit", "verify").code == 0
+
+
+def test_no_more_goes_back_than_an_order_cost(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
+    order = end(sandbox, stage, key)
+    told = shell.failure("orders", "resolve", "acme", str(order), "--refund", "0.900001")
+    assert told == "At most 0.9 USD can go back: what it cost, less what went back before."
+    assert wallet(shell) == (Decimal("99.1"), 0)
+    assert queue(shell) == [order]
+
+
+def test_only_an_open_refund_is_decided(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
+    told = end(sandbox, stage, key, remains="500")
+    placed, lost = (
+        buy(stage, key, link="https://example.com/q"),
+        lose(sandbox, stage, key, link="https://example.com/r"),
+    )
+    for order in (told, placed, lost):
+        assert "No refund of it" in shell.failure("orders", "resolve", "acme", str(order), "--refund", "0.1")
+    assert wallet(shell) == (Decimal("97.75"), Decimal("0.9"))
+
+
+def test_whoever_decides_otherwise_is_told_what_is_open(
+    shell: Shell, sandbox: Sandbox, stage: Console, key: str
+) -> None:
+    order = end(sandbox, stage, key)
+    assert "Say --refund AMOUNT" in shell.failure("orders", "resolve", "acme", str(order), "--not-placed")
+
+
+def test_a_decision_about_a_refund_is_an_act(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
+    order = end(sandbox, stage, key)
+    for is_repeated in (False, True):
+        shell.ok("orders", "resolve", "acme", str(order), "--refund", "0.3")
+        act = shell.ok("audit", "--tenant", "acme")["acts"][-1]
+        assert act["act"] == "orders resolve"
+        assert act["arguments"]["refund"] == "0.3"
+        assert act["facts"]["repeated"] is is_repeated
+
+
 def test_resolve_wants_one_decision(shell: Shell, sandbox: Sandbox, stage: Console, key: str) -> None:
     order = lose(sandbox, stage, key)
     shell.misuse("orders", "resolve", "acme", str(order))
-    shell.misuse("orders", "resolve", "acme", str(order), "--not-placed", "--provider-order", "1")
+    for two in combinations((("--not-placed",), ("--provider-order", "1"), ("--refund", "0")), 2):
+        shell.misuse("orders", "resolve", "acme", str(order), *chain(*two))
+    for amount in ("-1", "x", "0.0000001", "none"):
+        assert "write 0, or an amount" in shell.misuse("orders", "resolve", "acme", str(order), "--refund", amount)
     for number in ("0", "-1", "x", "1.0", str(MAX_PANEL_ID + 1)):
         assert "the provider's number" in shell.misuse(
             "orders", "resolve", "acme", str(order), "--provider-order", number

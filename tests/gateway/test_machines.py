@@ -20,7 +20,7 @@ from chalicelib.aws.orders import DynamoOrders
 from chalicelib.clock import MINUTE, SECOND
 from chalicelib.errors import AlreadyBound, PanelgateError, StoreBusy
 from chalicelib.jobs import settle_orders, sweep_orders
-from chalicelib.model import Order, OrderState, OrderStatus, Reading, Source
+from chalicelib.model import Account, Order, OrderState, OrderStatus, Reading, Source
 from sandbox.faults import ActiveFault
 from sandbox.orders import Stage
 from tests.aws.test_orders import draft
@@ -254,6 +254,23 @@ class Money(RuleBasedStateMachine):
         self.move(lambda: next(stores, self.world.parts.orders).observe(order, reading, refunded=refunded, until=until))
         self.world.time.at += 10
 
+    @precondition(lambda self: any(one.held is None for one in self.all(OrderState.PLACED)))
+    @rule(data=st.data(), status=st.sampled_from(["partial", "canceled"]), fault=st.sampled_from([None, *TROUBLES]))
+    def ends_without_a_word_of_its_refund(self, data: Any, status: str, fault: Fault | None) -> None:
+        order = data.draw(st.sampled_from([one for one in self.all(OrderState.PLACED) if one.held is None]))
+        reading = Reading(status=OrderStatus(status), start_count=None, remains=None, at=self.world.time.at)
+        stores, until = iter([self.orders(fault)]), self.until
+        self.move(lambda: next(stores, self.world.parts.orders).observe(order, reading, refunded=None, until=until))
+        self.world.time.at += 10
+
+    @precondition(lambda self: any(one.refund_open for one in self.all()))
+    @rule(data=st.data(), part=st.integers(0, 4), fault=st.sampled_from([None, *TROUBLES]))
+    def is_decided(self, data: Any, part: int, fault: Fault | None) -> None:
+        order = data.draw(st.sampled_from([one for one in self.all() if one.refund_open]))
+        amount, until = (order.charge - order.refunded) * part // 4, self.until
+        stores = iter([self.orders(fault)])
+        self.move(lambda: next(stores, self.world.parts.orders).decide_refund(order, amount, until=until))
+
     @precondition(lambda self: any(one.held is not None for one in self.all(OrderState.PLACED)))
     @rule(data=st.data(), charge=st.integers(0, 40), is_end=st.booleans(), fault=st.sampled_from([None, *TROUBLES]))
     def a_subscription_goes_on(self, data: Any, charge: int, fault: Fault | None, *, is_end: bool) -> None:
@@ -274,6 +291,11 @@ class Money(RuleBasedStateMachine):
             updated=self.world.time.at,
         )
         self.move(lambda: next(stores, self.world.parts.orders).adopt(parent, child, until=until))
+
+    @invariant()
+    def the_operator_is_asked_what_is_open(self) -> None:
+        asked = {order.id for order in self.world.parts.orders.undecided(Account("smosale"))}
+        assert asked == {order.id for order in self.all() if order.refund_open}
 
     @invariant()
     def no_cent_is_made_or_lost(self) -> None:

@@ -11,9 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib import money
-from chalicelib.clock import HOUR, MINUTE, SECOND
+from chalicelib.actions import Status
+from chalicelib.aws.audit import findings
+from chalicelib.clock import DAY, HOUR, MINUTE, SECOND
 from chalicelib.errors import StoreBusy
-from chalicelib.model import Funding, OrderStatus, Reading, Tenant
+from chalicelib.jobs import needing_decision, settle_orders
+from chalicelib.model import Account, Funding, Order, OrderStatus, Reading, Tenant
+from chalicelib.refunds import refund
 from sandbox.orders import Stage
 from tests.api.http import v2, v3
 from tests.faults import FAULTS, Fault, Killed, Wire
@@ -157,20 +161,6 @@ def test_the_rule_for_each_end(world: World, said: dict[str, Any], back: int) ->
     number = order(world, **said)
     assert look(world, number)["charge"] == float(money.amount(PRICE - back))
     assert world.money() == (100 * SECOND - PRICE + back, 0)
-
-
-@pytest.mark.parametrize("said", [{"status": "Partial", "remains": "Unknown"}, {"status": "Partial"}])
-@pytest.mark.parametrize("status", ["Partial", "Canceled"])
-def test_a_refund_that_cannot_be_computed_is_told_and_none_is_made(
-    world: World, caplog: pytest.LogCaptureFixture, said: dict[str, str], status: str
-) -> None:
-    if status == "Canceled":
-        said = {"status": status, "remains": "1.000"}
-    number = order(world, **said)
-    with caplog.at_level("ERROR", logger="panelgate"):
-        look(world, number)
-    assert "a refund cannot be computed" in caplog.messages
-    assert world.money() == (100 * SECOND - PRICE, 0)
 
 
 def test_many_who_look_at_once_pay_back_once(world: World) -> None:
@@ -335,3 +325,191 @@ def test_a_live_reading_far_ahead_gives_way_to_a_later_look(world: World) -> Non
     world.parts.orders.observe(record, ahead, refunded=0, until=ahead.at)
     told = look(world, number)
     assert (told["status"], told["stale"]) == ("in_progress", False)
+
+
+# -- what no panel tells -----------------------------------------------------------------------------------------------
+
+UNTOLD = [
+    {"status": "Partial", "remains": "Unknown"},
+    {"status": "Partial"},
+    {"status": "Canceled", "remains": "1.000", "charge": "0.45"},
+]
+
+
+def record(world: World, number: int) -> Order:
+    found = world.parts.orders.get("acme", number)
+    assert found is not None
+    return found
+
+
+def queue(world: World) -> list[int]:
+    return [one.id for one in needing_decision(world.parts)]
+
+
+def later(world: World, number: int, **said: Any) -> Order:
+    """Let a panel say this of an order that has ended, and the schedule look again."""
+    world.panel.behaviours["status"] = says(said)
+    world.time.at += DAY + MINUTE
+    settle_orders(world.parts)
+    return record(world, number)
+
+
+def undecided(world: World, **said: Any) -> Order:
+    number = order(world, **(said or UNTOLD[0]))
+    look(world, number)
+    found = record(world, number)
+    assert found.refund_open
+    return found
+
+
+def decide(world: World, found: Order, amount: int) -> bool:
+    return world.parts.orders.decide_refund(found, amount, until=world.time.at + MINUTE)
+
+
+@pytest.mark.parametrize("said", UNTOLD)
+def test_the_operator_is_asked_once_what_no_panel_tells(
+    world: World, caplog: pytest.LogCaptureFixture, said: dict[str, str]
+) -> None:
+    number = order(world, **said)
+    with caplog.at_level("ERROR", logger="panelgate"):
+        look(world, number)
+        later(world, number, **said)
+    assert caplog.messages.count("a refund cannot be computed") == 1
+    assert queue(world) == [number]
+    assert len(record(world, number).evidence) == 1
+    assert world.money() == (100 * SECOND - PRICE, 0)
+    assert list(world.parts.orders.unsettled(Account("smosale"))) == [], "its purchase is known"
+    assert list(findings(world.parts.table)) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "back"),
+    [
+        (UNTOLD[0], {"status": "Partial", "remains": "250"}, PRICE // 4),
+        (UNTOLD[0], {"status": "Partial", "remains": "0"}, 0),
+        (UNTOLD[1], {"status": "Canceled", "remains": "0"}, PRICE),
+        (UNTOLD[1], {"status": "Refunded"}, PRICE),
+        (UNTOLD[2], {"status": "Canceled", "remains": "500"}, PRICE // 2),
+    ],
+)
+def test_what_a_panel_tells_after_all_need_not_be_decided(
+    world: World, first: dict[str, str], last: dict[str, str], back: int
+) -> None:
+    found = later(world, undecided(world, **first).id, **last)
+    assert (found.refund_open, found.refunded) == (False, back)
+    assert queue(world) == []
+    assert list(world.parts.orders.undecided(Account("smosale"))) == []
+    assert world.money() == (100 * SECOND - PRICE + back, 0)
+
+
+@pytest.mark.parametrize(
+    ("last", "back", "is_asked"),
+    [
+        (UNTOLD[1], 270_000, False),
+        ({"status": "Partial", "remains": "250"}, 270_000, False),
+        ({"status": "Partial", "remains": "500"}, PRICE // 2, False),
+        ({"status": "Refunded"}, PRICE, False),
+        ({"status": "Canceled", "remains": "1.000"}, 270_000, True),
+    ],
+)
+def test_what_the_operator_gave_back_is_counted_in_what_a_panel_tells_later(
+    world: World, last: dict[str, str], back: int, *, is_asked: bool
+) -> None:
+    asked = undecided(world)
+    assert decide(world, asked, 270_000)
+    assert queue(world) == []
+    found = later(world, asked.id, **last)
+    assert (found.refunded, found.refund_open) == (back, is_asked)
+    assert found.refund_decided == (None if is_asked else 270_000)
+    assert queue(world) == ([asked.id] if is_asked else [])
+    assert world.money() == (100 * SECOND - PRICE + back, 0)
+    assert list(findings(world.parts.table)) == []
+
+
+@pytest.mark.parametrize("amount", [0, 270_000, PRICE])
+def test_a_reading_that_tells_finds_that_the_operator_was_faster(world: World, amount: int) -> None:
+    asked = undecided(world)
+    assert decide(world, asked, amount)
+    told = Reading(status=OrderStatus.PARTIAL, start_count=None, remains=500, at=world.time.at)
+    stored = world.parts.orders.observe(asked, told, refunded=PRICE // 2, until=world.time.at + MINUTE)
+    assert (stored.refunded, stored.refund_open, stored.refund_decided) == (amount, False, amount)
+    assert world.money() == (100 * SECOND - PRICE + amount, 0)
+
+
+@pytest.mark.parametrize("amount", [0, PRICE // 2])
+def test_the_operator_finds_that_a_reading_that_tells_was_faster(world: World, amount: int) -> None:
+    asked = undecided(world)
+    told = Reading(status=OrderStatus.PARTIAL, start_count=None, remains=500, at=world.time.at)
+    world.parts.orders.observe(asked, told, refunded=PRICE // 2, until=world.time.at + MINUTE)
+    assert not decide(world, asked, amount)
+    assert world.money() == (100 * SECOND - PRICE // 2, 0)
+
+
+def test_a_second_question_is_not_answered_by_the_first_decision(world: World) -> None:
+    asked = undecided(world)
+    assert decide(world, asked, 0)
+    again = later(world, asked.id, status="Canceled", remains="1.000")
+    assert not decide(world, replace(asked, refunded=1), 0), "whoever has seen something else"
+    told = Reading(status=OrderStatus.CANCELED, start_count=None, remains=500, at=world.time.at)
+    world.parts.orders.observe(again, told, refunded=PRICE // 2, until=world.time.at + MINUTE)
+    assert not decide(world, again, 0)
+    assert queue(world) == []
+
+
+@pytest.mark.parametrize("amounts", [[270_000], [0], [0, 270_000, 450_000]])
+def test_of_many_decisions_at_once_one_holds(world: World, amounts: list[int]) -> None:
+    asked = undecided(world)
+    tried = [amounts[n % len(amounts)] for n in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        held = list(pool.map(lambda amount: decide(world, asked, amount), tried))
+    [decided] = {amount for amount, holds in zip(tried, held, strict=True) if holds}
+    assert all(holds for amount, holds in zip(tried, held, strict=True) if amount == decided), "it was said before"
+    assert world.money() == (100 * SECOND - PRICE + decided, 0)
+    assert list(findings(world.parts.table)) == []
+
+
+def test_an_operator_and_a_schedule_at_once_leave_one_refund(world: World) -> None:
+    asked = undecided(world)
+    told = Reading(status=OrderStatus.PARTIAL, start_count=None, remains=500, at=world.time.at)
+    until = world.time.at + MINUTE
+    with ThreadPoolExecutor(8) as pool:
+        readings = [
+            pool.submit(world.parts.orders.observe, asked, told, refunded=PRICE // 2, until=until) for _ in range(4)
+        ]
+        decisions = [pool.submit(decide, world, asked, 270_000) for _ in range(4)]
+    is_decided = {one.result() for one in decisions}
+    assert len(is_decided) == 1
+    back = 270_000 if is_decided == {True} else PRICE // 2
+    assert {one.result().refunded for one in readings} == {back}
+    assert world.money() == (100 * SECOND - PRICE + back, 0)
+    assert list(findings(world.parts.table)) == []
+
+
+def test_the_operator_is_asked_about_a_subscriptions_order_too(world: World) -> None:
+    service = replace(FOLLOWERS, id=3, type="Subscriptions", rate=Decimal(1), min=10, max=1000)
+    world.parts.catalog.sync("smosale", [FOLLOWERS, service])
+    fields = {"action": "add", "service": 3001, "username": "u", "min": 10, "max": 100, "delay": 0, "posts": 1}
+    number = v3(world, fields).json["order"]
+    said: dict[str, dict[str, Any]] = {
+        "23501": {"status": "Completed", "orders": [900]},
+        "900": {"status": "In progress", "charge": "0.1"},
+    }
+    world.panel.behaviours["status"] = lambda panel, asked: says(said[asked["order"]])(panel, asked)
+    world.time.at += 16 * SECOND
+    [child] = look(world, number)["orders"]
+    said["900"] = {"status": "Partial"}
+    world.time.at += 16 * SECOND
+    look(world, child)
+    assert queue(world) == [child]
+    assert decide(world, record(world, child), 40_000)
+    assert world.money() == (100 * SECOND - 60_000, 0)
+    assert list(findings(world.parts.table)) == []
+
+
+def test_nobody_is_asked_where_all_has_gone_back(world: World) -> None:
+    untold = Status(OrderStatus.PARTIAL, "Partial", charge=None, currency=None, start_count=None, remains=None)
+    reading = Reading(status=OrderStatus.PARTIAL, start_count=None, remains=None, at=world.time.at)
+    whole = record(world, world.add().order)
+    assert refund(whole, reading, untold) is None
+    assert refund(replace(whole, refunded=PRICE), reading, untold) == PRICE
+    assert refund(replace(whole, charge=0), reading, untold) == 0
