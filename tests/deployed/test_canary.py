@@ -37,15 +37,20 @@ def test_every_fault_is_met() -> None:
 
 @pytest.fixture
 def canaries(deployment: Deployment, panels: Callable[[str], SandboxPanel]) -> Iterator[dict[str, str]]:
-    """Give every provider a key that occurs nowhere else, with characters that encodings change."""
+    """Give every provider a key that occurs nowhere else, with characters that encodings change.
+
+    The panels know no other: where one is said to be bad, a container would stay with the key before for a while.
+    """
     keys = {panel.slug: f'cnry/{secrets.token_hex(8)}+{secrets.token_hex(8)}="x' for panel in PANELS}
     for slug, key in keys.items():
         panels(slug).admin("PUT", "keys", {"keys": [key, f"sandbox-{slug}-key"]})
         _rotate(deployment, slug, key)
+        panels(slug).admin("PUT", "keys", {"keys": [key]})
     try:
         yield keys
     finally:
-        for slug in keys:
+        for slug, key in keys.items():
+            panels(slug).admin("PUT", "keys", {"keys": [key, f"sandbox-{slug}-key"]})
             _rotate(deployment, slug, f"sandbox-{slug}-key")
             panels(slug).admin("PUT", "keys", {"keys": [f"sandbox-{slug}-key"]})
 
@@ -63,8 +68,9 @@ def test_a_provider_key_is_found_nowhere(
         for texts in threads.map(lambda panel: _run_through_the_faults(deployment, panels, panel.slug), PANELS):
             seen += texts
     assert len(seen) > 100
-    used = {slug for slug, key in canaries.items() if _was_sent(panels(slug), key)}
-    assert used == set(canaries), "not every canary was sent: this showed nothing"
+    for slug, key in canaries.items():
+        not_met = {*QUICK, *SLOW} - _faults_met_with(panels(slug), key)
+        assert not not_met, f"the canary of {slug} did not meet {not_met}: this showed nothing of those"
 
     places = {
         "responses": "\n".join(seen),
@@ -79,10 +85,11 @@ def test_a_provider_key_is_found_nowhere(
     assert not found, f"pieces of {canaries} are found: {found}"
 
 
-def _was_sent(panel: SandboxPanel, key: str) -> bool:
-    heard = json.dumps(panel.requests())
+def _faults_met_with(panel: SandboxPanel, key: str) -> set[str | None]:
+    """Return the faults that a panel did to the requests that carried a key."""
     escaped = json.dumps(key)[1:-1]
-    return any(form in heard for form in (quote(key, safe=""), escaped, json.dumps(escaped)[1:-1]))
+    forms = (quote(key, safe=""), escaped, json.dumps(escaped)[1:-1])
+    return {one["fault"] for one in panel.requests() if any(form in json.dumps(one) for form in forms)}
 
 
 def _run_through_the_faults(deployment: Deployment, panels: Callable[[str], SandboxPanel], slug: str) -> list[str]:
