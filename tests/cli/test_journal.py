@@ -410,6 +410,12 @@ def test_nobody_answers_for_a_record_that_is_yet_to_come(shell: Shell, journal: 
     assert fault(journal).startswith("AUDIT RECORD#000000000015: it has no anchor")
 
 
+def test_an_answer_that_was_written_ahead_is_none(journal: Journal) -> None:
+    journal.append({"kind": "outcome", "facts": {"accepted": 14, "orphans": []}})
+    journal._append({"kind": "act", "act": "tenants create"})  # noqa: SLF001 - half of what a run does
+    assert fault(journal).startswith("AUDIT RECORD#000000000014: it has no anchor")
+
+
 def accepted(shell: Shell) -> tuple[list[int], list[int]]:
     """Return for what somebody answers, in a journal that is right: records, and records whose anchors are orphans."""
     told = shell.ok("audit", "verify")["journal"]
