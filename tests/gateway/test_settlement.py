@@ -412,7 +412,7 @@ def test_the_balance_of_another_account_proves_nothing(market: Market) -> None:
 def test_an_account_that_was_changed_to_proves_by_its_own_balance(market: Market) -> None:
     shop = opened(market)
     to_another_account(market, Decimal(500))
-    shop.wait(3)
+    shop.wait(11)
     bought, lost = shop.buy("smosale", 1234, lost="after"), shop.buy("smosale", 777, lost="before")
     shop.wait(14)
     assert [shop.look(one).state for one in (bought, lost)] == [PLACED, NOT_PLACED]
