@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.aws.rotations import Rotations
-from chalicelib.clock import SECOND, Clock
+from chalicelib.clock import MINUTE, SECOND, Clock
 from chalicelib.errors import StoreBusy, Unavailable
 from chalicelib.keys import ProviderKey
 from chalicelib.log import logger
@@ -21,19 +21,18 @@ from chalicelib.settings import Settings
 if TYPE_CHECKING:
     from types_boto3_secretsmanager import SecretsManagerClient
 
-# A rotated key is used within 60 s (contract 8.8): a container looks again after 40 to 60 s, in µs, so that all
-# containers do not ask at once.
-MAX_AGE = 60_000_000
-_MIN_AGE = 40_000_000
 # Two tries of 2.5 s and the pause between them (`wiring`), in µs.
 _READ_TIME = 5_500_000
+# A key that is older than it should be is not asked for again so soon: who waits for it is a request.
+_STALE_FOR = 10 * SECOND
+# A rotated key is used within 60 s (contract 8.8), also if one look at it fails. All containers do not look at once.
+_MAX_AGE = MINUTE - 2 * _READ_TIME - _STALE_FOR
+_MIN_AGE = 30 * SECOND
 # What noting a rejection may take; the call that met it is waiting.
 _NOTE_TIME = SECOND
 # A container notes a rejected version, tries all the other ones, and doubts one, once in this time: panels lock out who
 # guesses.
 REJECTED_FOR = 10 * SECOND
-# A key that is older than it should be is not asked for again so soon: who waits for it is a request.
-_STALE_FOR = 10 * SECOND
 CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
 NO_SUCH, MARKED_FOR_DELETION = "ResourceNotFoundException", "InvalidRequestException"
 GONE = frozenset({NO_SUCH, MARKED_FOR_DELETION})
@@ -72,14 +71,16 @@ class SecretsVault:
         now = self._clock.now()
         if cached is None or fresh:
             key = self._read(account, CURRENT, until)
-        elif best_before - MAX_AGE <= now < best_before or not self._has_time(until):
+        elif best_before - _MAX_AGE <= now < best_before or not self._has_time(until):
             return cached
         else:
             try:
                 key = self._read(account, CURRENT, until)
             except Unavailable:  # older than it should be, and better than none
-                self._cache[account] = (cached, self._clock.now() + _STALE_FOR)
-                return cached
+                newest, _ = self._cache[account]
+                if newest is cached:  # no other thread has read another one meanwhile
+                    self._cache[account] = (cached, self._clock.now() + _STALE_FOR)
+                return newest
         self._remember(account, key)
         return key
 
@@ -150,7 +151,7 @@ class SecretsVault:
         self._remember(account, current)
 
     def _remember(self, account: Account, key: ProviderKey) -> None:
-        best_before = self._clock.now() + random.randint(_MIN_AGE, MAX_AGE)  # noqa: S311 - jitter
+        best_before = self._clock.now() + random.randint(_MIN_AGE, _MAX_AGE)  # noqa: S311 - jitter
         self._cache[account] = (key, best_before)
 
     def _note(self, account: Account, version: str, until: int) -> None:

@@ -1,5 +1,6 @@
 """The provider keys: read in time or not at all, and an old one is better than none."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from chalicelib.aws.vault import SecretsVault
-from chalicelib.clock import HOUR, SECOND
+from chalicelib.clock import HOUR, MINUTE, SECOND
 from chalicelib.errors import Unavailable
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Account
@@ -71,6 +72,58 @@ def test_an_old_key_that_there_was_no_time_to_replace_is_replaced_by_the_next_ca
     assert secrets.asked == 0
     vault.key(Account("smosale"))
     assert secrets.asked == 1
+
+
+@dataclass
+class Interrupted:
+    """Secrets Manager; something happens while its next answer is on its way, which may then be lost."""
+
+    secrets: Any
+    meanwhile: Callable[[], object] | None = None
+    is_lost: bool = True
+
+    def get_secret_value(self, **request: Any) -> Any:
+        answer = self.secrets.get_secret_value(**request)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+            if self.is_lost:
+                raise EndpointConnectionError(endpoint_url="http://secrets")
+        return answer
+
+
+def test_a_read_that_fails_once_lets_no_key_be_used_for_more_than_a_minute(world: World) -> None:
+    """Both reads take as long as they may, and the key is replaced right after the first one has seen it."""
+    account, new, replaced = Account("smosale"), "pk-rotated-0001", world.time.at
+    used = replaced
+
+    def takes_long() -> None:
+        world.time.at += 5_500_000
+
+    def is_replaced() -> None:
+        world.put_key(account, new, token="2" * 32)
+        takes_long()
+
+    secrets = Interrupted(world.secrets, is_replaced, is_lost=False)
+    vault = world.twin(secrets=secrets).vault
+    vault.key(account)
+    secrets.meanwhile, secrets.is_lost = takes_long, True
+    while vault.key(account).value != new:
+        used = world.time.at
+        world.time.at += SECOND // 10
+    assert secrets.meanwhile is None
+    assert used - replaced <= MINUTE
+
+
+def test_a_read_that_fails_puts_no_old_key_in_the_place_of_what_another_thread_has_read(world: World) -> None:
+    account, new = Account("smosale"), "pk-rotated-0001"
+    secrets = Interrupted(world.secrets)
+    vault = world.twin(secrets=secrets).vault
+    vault.key(account)
+    world.put_key(account, new, token="2" * 32)
+    world.time.at += HOUR
+    secrets.meanwhile = lambda: vault.key(account)
+    assert [vault.key(account).value for _ in range(2)] == [new, new]
 
 
 @dataclass
