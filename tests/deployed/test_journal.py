@@ -151,7 +151,9 @@ def intruder(deployment: Deployment, local: LocalSystem, acme: str) -> Iterator[
 
 def edit(intruder: Intruder) -> int:
     item = intruder.records()[2]
-    intruder.table.put_many([{**item, "text": item["text"].replace("wallet credit", "wallet show")}])
+    earlier = item["text"].replace('"at": "20', '"at": "19')  # which act it is depends on the tests before
+    assert earlier != item["text"]
+    intruder.table.put_many([{**item, "text": earlier}])
     return 3
 
 
