@@ -66,5 +66,8 @@ def _by_remains(order: Order, reading: Reading, status: Status) -> int | None:
         return None
     if reading.status is OrderStatus.PARTIAL:
         return None if reading.remains is None else 0
-    # A drip-feed's parent states no figure (protocol.md 1.5), however much of it was delivered.
-    return None if order.runs is not None and reading.remains is None and status.charge != 0 else order.charge
+    if reading.remains is None and status.charge != 0:
+        # A drip-feed's parent states no figure (protocol.md 1.5), however much of it was delivered; and silence says no
+        # more than a figure that could not be read.
+        return None if order.runs is not None or order.refund_open or order.refund_decided is not None else order.charge
+    return order.charge

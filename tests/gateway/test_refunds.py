@@ -426,6 +426,17 @@ def test_what_the_operator_gave_back_is_counted_in_what_a_panel_tells_later(
     assert list(findings(world.parts.table)) == []
 
 
+@pytest.mark.parametrize("amount", [None, 270_000])
+def test_silence_says_no_more_than_a_figure_that_cannot_be_read(world: World, amount: int | None) -> None:
+    """Canceled, and nothing else, means never delivered; but this panel has charged for some of it."""
+    asked = undecided(world, **UNTOLD[2])
+    if amount is not None:
+        assert decide(world, asked, amount)
+    found = later(world, asked.id, status="Canceled")
+    assert (found.refund_open, found.refunded) == (amount is None, amount or 0)
+    assert world.money() == (100 * SECOND - PRICE + (amount or 0), 0)
+
+
 @pytest.mark.parametrize("amount", [0, 270_000, PRICE])
 def test_a_reading_that_tells_finds_that_the_operator_was_faster(world: World, amount: int) -> None:
     asked = undecided(world)
