@@ -45,10 +45,12 @@ from chalicelib.model import OrderStatus, RefillStatus
 from chalicelib.panels import complaints, items, reading, writing
 from chalicelib.panels.catalogs import Catalog
 from chalicelib.panels.complaints import Complaint, Meaning
-from chalicelib.panels.dialect import MAX_CATALOG, Dialect, Reply, Request, action_of, ids_of
+from chalicelib.panels.dialect import MAX_CATALOG, MAX_STATUSES, Dialect, Reply, Request, action_of, ids_of
 from chalicelib.panels.writing import Fields
 
 Value = TypeVar("Value")
+
+_MOST: Mapping[Action, int] = MappingProxyType({Action.SERVICES: MAX_CATALOG, Action.STATUS: MAX_STATUSES})
 
 # A panel's sentence of 300 characters and what we say of it.
 _LONGEST_CAUSE = 400
@@ -133,7 +135,7 @@ class Classic(Dialect):
             raise ValueError(f"{self.name} has no such call: {type(call).__name__}")
         fields = writing.fields(call, self.names, self.words)
         request = self.request({self.key_field: key, **fields} if self.key_field else fields, key)
-        return replace(request, max_reply=MAX_CATALOG) if isinstance(call, ListServices) else request
+        return replace(request, max_reply=_MOST.get(action_of(call), request.max_reply))
 
     def decode(self, call: Call, reply: Reply) -> Answer:
         """Return what the panel answered; see ``Dialect.decode``."""

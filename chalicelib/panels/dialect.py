@@ -25,7 +25,9 @@ from chalicelib.actions import (
 )
 
 MAX_REPLY = 500_000
-"""Bytes of a reply. 100 statuses are about 30 kB; whatever reads a reply has to be done within seconds of it."""
+"""Bytes of a reply; whatever reads one has to be done within seconds of it."""
+MAX_STATUSES = 2_000_000
+"""Bytes of a reply about how orders are doing. 100 take some 30 kB, but a subscription lists all that it made."""
 MAX_CATALOG = 8_000_000
 """Bytes of a reply that lists services: 5,000 of them are 1.2 MB."""
 

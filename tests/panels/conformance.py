@@ -38,7 +38,17 @@ from chalicelib.actions import (
 )
 from chalicelib.errors import UnreadableReply
 from chalicelib.panels import DIALECTS, reading
-from chalicelib.panels.dialect import MAX_CATALOG, MAX_REPLY, Capabilities, Dialect, Reply, Request, action_of, ids_of
+from chalicelib.panels.dialect import (
+    MAX_CATALOG,
+    MAX_REPLY,
+    MAX_STATUSES,
+    Capabilities,
+    Dialect,
+    Reply,
+    Request,
+    action_of,
+    ids_of,
+)
 
 from . import transcripts
 from .transcripts import KEY, Transcript
@@ -410,9 +420,10 @@ class Conformance:
 
     # -- requests ---------------------------------------------------------------------------------------------
 
-    def test_only_a_catalog_may_be_large(self, form: str) -> None:
+    def test_only_a_catalog_and_statuses_may_be_large(self, form: str) -> None:
         request = self.dialect.encode(self.transcript(form).call, KEY)
-        assert request.max_reply == (MAX_CATALOG if form == Action.SERVICES else MAX_REPLY)
+        most = {Action.SERVICES: MAX_CATALOG, Action.STATUS: MAX_STATUSES}
+        assert request.max_reply == most.get(action_of(self.transcript(form).call), MAX_REPLY)
 
     def test_the_key_is_not_in_the_repr_of_a_request(self, form: str) -> None:
         request = self.dialect.encode(self.transcript(form).call, "canary-7f3a9c")
