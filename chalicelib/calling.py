@@ -102,6 +102,7 @@ class Caller:
             for other in keys:
                 answer = ask_with(other)
                 if not isinstance(answer, Refused) or answer.reason not in _ABOUT_THE_KEY:
+                    self.vault.keep(provider.account, other)
                     break
                 reason = answer.reason
         return answer

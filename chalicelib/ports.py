@@ -435,6 +435,9 @@ class Vault(Protocol):
         request nothing is held against the key.
         """
 
+    def keep(self, account: Account, key: ProviderKey) -> None:
+        """Use one of those for the next calls, too: the panel has taken it."""
+
 
 class Sender(Protocol):
     """The one way to a panel; see ``upstream``."""

@@ -191,6 +191,9 @@ class BuiltInVault:
         del account, rejected, until, is_sure
         return iter(())
 
+    def keep(self, account: Account, key: ProviderKey) -> None:
+        """Do nothing: there is no other."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Number:

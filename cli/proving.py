@@ -62,6 +62,9 @@ class Candidate:
         del account, rejected, until, is_sure
         return iter(())
 
+    def keep(self, account: Account, key: ProviderKey) -> None:
+        """Do nothing: there is no other."""
+
 
 @dataclass
 class Question:

@@ -58,6 +58,7 @@ class SecretsVault:
         self._cache: dict[Account, tuple[ProviderKey, int]] = {}
         self._noted: dict[tuple[Account, str], int] = {}
         self._exhausted: dict[tuple[Account, bool], int] = {}
+        self._stood_in: dict[Account, tuple[ProviderKey, int]] = {}
         self._doubted: dict[Account, int] = {}
 
     def key(self, account: Account, *, until: int | None = None, fresh: bool = False) -> ProviderKey:
@@ -103,10 +104,10 @@ class SecretsVault:
         """Yield what to try in the place of a key that the panel rejected, until ``until`` (epoch µs), in this order.
 
         First the current key, if it is another one by now. Then a pending one that has proved itself. Then the one
-        before, unless it was retired. Who asks for the next one says that the panel rejected the last; the one that
-        it stays with is this container's key from then on. Where it may as well be the request that was rejected (not
-        ``is_sure``, which is asked for each key), that is logged and not noted, and the first such key stays the
-        container's: a tenant's odd request is no word against a key that works for others.
+        before, unless it was retired. Who asks for the next one says that the panel rejected the last; whose panel
+        takes one says so to `keep`. Where it may as well be the request that was rejected (not ``is_sure``, which is
+        asked for each key), that is logged and not noted, and the first such key stays the container's: a tenant's odd
+        request is no word against a key that works for others.
         """
         spared: list[tuple[ProviderKey, int]] = []
 
@@ -117,25 +118,35 @@ class SecretsVault:
                 logger.warning(
                     "provider key or request rejected", extra={"facts": {**_facts(account), "version": key.version}}
                 )
-                spared.append(self._cache.get(account, (key, 0)))
+                cached, best_before = self._cache.get(account, (None, 0))
+                is_cached = cached is not None and cached.version == key.version
+                spared.append((key, best_before if is_cached else self._best_before()))
 
         try:
             judge(rejected)
             for key in self._others(account, rejected.version, until, spared):
-                self._remember(account, key)
                 yield key
                 judge(key)
         except (Unavailable, StoreBusy) as error:
             logger.warning("no other provider key", extra={"facts": {**_facts(account), "cause": str(error)}})
         if spared:
-            self._cache[account] = spared[0]  # as old as it was
+            self._cache[account] = spared[0]  # no younger than it was
+
+    def keep(self, account: Account, key: ProviderKey) -> None:
+        """Have a key that `instead` gave be this container's for a while: its panel has taken it."""
+        self._stood_in[account] = key, self._clock.now()
+        self._remember(account, key)
 
     def _others(self, account: Account, rejected: str, until: int, spared: Collection[object]) -> Iterator[ProviderKey]:
         current = self._read(account, CURRENT, until)
         if current.version != rejected:
+            self._remember(account, current)
             yield current
         now, tried = self._clock.now(), {rejected, current.version}
         if any(_is_recent(self._exhausted.get((account, is_odd)), now) for is_odd in {False, bool(spared)}):
+            stood_in, at = self._stood_in.get(account, (current, 0))
+            if stood_in.version not in tried and 0 <= now - at < MINUTE:  # what has just worked is no guess
+                yield stood_in
             return
         for label in (PENDING, PREVIOUS):
             key = self._read_if_any(account, label, until)
@@ -151,8 +162,10 @@ class SecretsVault:
         self._remember(account, current)
 
     def _remember(self, account: Account, key: ProviderKey) -> None:
-        best_before = self._clock.now() + random.randint(_MIN_AGE, _MAX_AGE)  # noqa: S311 - jitter
-        self._cache[account] = (key, best_before)
+        self._cache[account] = (key, self._best_before())
+
+    def _best_before(self) -> int:
+        return self._clock.now() + random.randint(_MIN_AGE, _MAX_AGE)  # noqa: S311 - jitter
 
     def _note(self, account: Account, version: str, until: int) -> None:
         """Note a rejection where a rotation that runs sees it."""

@@ -1,5 +1,6 @@
 """What a container does when a panel rejects a key: it looks at the current one, the pending one, the previous one."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from chalicelib.aws.rotations import Rotation, Rotations, Step
 from chalicelib.aws.vault import CURRENT, PENDING, PREVIOUS, REJECTED_FOR, SecretsVault
 from chalicelib.clock import MINUTE, SECOND
-from chalicelib.errors import Code, Refusal, Unavailable
+from chalicelib.errors import AnswerLost, Code, Refusal, Unavailable
 from chalicelib.keys import ProviderKey
 from chalicelib.model import Account, OrderState, Provider
 from chalicelib.panels.dialect import Reply
@@ -118,10 +119,10 @@ def test_a_key_that_the_current_one_did_not_replace_is_not_fallen_back_on(world:
 def test_what_works_is_the_containers_key_from_then_on(versions: World) -> None:
     vault = versions.parts.vault
     assert vault.key(SMOSALE, fresh=True).version == SECOND_KEY
-    for key in instead(vault, vault.key(SMOSALE), until=versions.deadline().ask):
-        assert key.version == THIRD
-        break
-    assert vault.key(SMOSALE).version == THIRD
+    key = next(instead(vault, vault.key(SMOSALE), until=versions.deadline().ask))
+    assert vault.key(SMOSALE).version == SECOND_KEY, "nobody knows yet that it works"
+    vault.keep(SMOSALE, key)
+    assert vault.key(SMOSALE).version == key.version == THIRD
     versions.time.at += MINUTE
     assert vault.key(SMOSALE).version == SECOND_KEY
 
@@ -288,6 +289,37 @@ def test_an_odd_request_in_a_cold_container_leaves_it_the_key_that_may_work(rota
     assert rotated.parts.vault.version_at_hand(SMOSALE) == FIRST
     answers(rotated, second=BAD)
     assert not rotated.add().pending
+
+
+def test_where_the_panel_has_one_sentence_for_both_a_key_that_stood_in_is_always_tried(rotated: World) -> None:
+    """The key in use is dead, and orders that no key would help come in between."""
+    answers(rotated, second=ODD)
+    assert not rotated.add().pending
+    for _ in range(60):
+        answers(rotated, first=ODD, second=ODD)
+        with pytest.raises(Refusal):
+            rotated.add()
+        answers(rotated, second=ODD)
+        assert not rotated.add().pending
+        rotated.time.at += SECOND
+
+
+@pytest.mark.parametrize("failure", [AnswerLost("timeout"), Unavailable("the provider's pace is used up")])
+def test_a_key_that_stands_in_and_gets_no_answer_is_not_kept(rotated: World, failure: Exception) -> None:
+    rotated.panel.keys |= {value(SECOND_KEY)}
+    assert not rotated.add().pending
+    vault = rotated.parts.vault
+    assert vault.version_at_hand(SMOSALE) == SECOND_KEY
+
+    def add(_panel: PretendPanel, fields: dict[str, str]) -> Reply:
+        if fields["key"] == PROVIDER_KEY:
+            raise failure
+        return ODD
+
+    rotated.panel.behaviours["add"] = add
+    with contextlib.suppress(Refusal):
+        rotated.add()
+    assert vault.version_at_hand(SMOSALE) == SECOND_KEY
 
 
 def test_odd_requests_try_all_keys_once_in_ten_seconds_and_hold_no_rejection_back(rotated: World) -> None:
