@@ -4,7 +4,7 @@ A call goes out again only after an answer that proves that the panel did nothin
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import partial
@@ -17,7 +17,7 @@ from chalicelib.actions import Answer, Call, Reason, Refused
 from chalicelib.clock import SECOND, Clock
 from chalicelib.errors import Unavailable, UnreadableReply
 from chalicelib.keys import ProviderKey
-from chalicelib.model import Provider
+from chalicelib.model import Account, Provider
 from chalicelib.panels import DIALECTS
 from chalicelib.panels.dialect import Dialect, Reply
 from chalicelib.ports import Pace, Sender, Vault
@@ -141,6 +141,36 @@ class Caller:
         if slot is None:
             raise Unavailable("the provider's pace is used up", retry_after=_RETRY_AFTER_PACE)
         self.clock.sleep(max(0, slot - self.clock.now()) / SECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class OneKeyVault:
+    """A vault that holds one key, whatever the account; see ``ports.Vault``."""
+
+    only: ProviderKey
+
+    def key(self, account: Account, *, until: int | None = None) -> ProviderKey:
+        """Return the key."""
+        del account, until
+        return self.only
+
+    def version_at_hand(self, account: Account) -> str:
+        """Return the key's version."""
+        del account
+        return self.only.version
+
+    def doubt(self, account: Account, key: ProviderKey) -> None:
+        """Do nothing: there is no other."""
+
+    def instead(
+        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: Callable[[], bool]
+    ) -> Iterator[ProviderKey]:
+        """Offer no other."""
+        del account, rejected, until, is_sure
+        return iter(())
+
+    def keep(self, account: Account, key: ProviderKey) -> None:
+        """Do nothing: there is no other."""
 
 
 def dialect_of(provider: Provider) -> Dialect:

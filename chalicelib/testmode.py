@@ -10,7 +10,7 @@ has, and everything follows from these and the time: an order begins after 10 s 
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import IntEnum
@@ -23,7 +23,7 @@ from chalicelib.clock import SECOND, Clock
 from chalicelib.commands import AddCommand, AnyCommand, TokenCommand
 from chalicelib.errors import AlreadyBound, AnswerLost, Code, NeverSent, Refusal
 from chalicelib.keys import ProviderKey
-from chalicelib.model import Account, Funding, Order, OrderState, Provider, Scope, Service, Source, Tenant
+from chalicelib.model import Funding, Order, OrderState, Provider, Scope, Service, Source, Tenant
 from chalicelib.panels.dialect import Reply, Request
 from chalicelib.ports import Listing, Orders
 
@@ -32,7 +32,8 @@ PROVIDER = Provider(slug="test:panel", number=0, dialect="perfectpanel", url="te
 _TENANT = "test:"
 # Seconds that a test order is kept.
 KEPT = 30 * 24 * 3600
-_KEY_VERSION = "test"
+KEY = ProviderKey("the-test-provider-has-no-key", "test")
+"""The test provider's key, which opens nothing."""
 BALANCE = Decimal(1000)
 # When an order begins, and when it ends, in seconds of its age.
 BEGINS, ENDS = 10, 30
@@ -166,33 +167,6 @@ class BuiltInCatalog:
     def listings(self, _providers: object) -> Mapping[str, Listing]:
         """Return the catalog."""
         return {PROVIDER.slug: Listing("1", list(SERVICES.values()))}
-
-
-class BuiltInVault:
-    """The test provider's key, which opens nothing; see ``ports.Vault``."""
-
-    def key(self, account: Account, *, until: int | None = None) -> ProviderKey:
-        """Return it."""
-        del account, until
-        return ProviderKey("the-test-provider-has-no-key", _KEY_VERSION)
-
-    def version_at_hand(self, account: Account) -> str:
-        """Return its version."""
-        del account
-        return _KEY_VERSION
-
-    def doubt(self, account: Account, key: ProviderKey) -> None:
-        """Do nothing: there is no other."""
-
-    def instead(
-        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: Callable[[], bool]
-    ) -> Iterator[ProviderKey]:
-        """Yield no other one."""
-        del account, rejected, until, is_sure
-        return iter(())
-
-    def keep(self, account: Account, key: ProviderKey) -> None:
-        """Do nothing: there is no other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from chalicelib.aws.tokens import DynamoTokens
 from chalicelib.aws.vault import SecretsVault
 from chalicelib.aws.wallet import DynamoWallet
 from chalicelib.batching import Batcher
-from chalicelib.calling import Caller
+from chalicelib.calling import Caller, OneKeyVault
 from chalicelib.clock import Clock
 from chalicelib.following import Following
 from chalicelib.gateway import Gateway
@@ -115,7 +115,7 @@ def assemble(
         orders=test_orders,
         refills=DynamoRefills(passing),
         catalog=testmode.BuiltInCatalog(),
-        caller=Caller(DynamoPace(table), testmode.BuiltInVault(), testmode.BuiltInPanel(clock), clock),
+        caller=Caller(DynamoPace(table), OneKeyVault(testmode.KEY), testmode.BuiltInPanel(clock), clock),
     )
     accounts, batcher = DynamoAccounts(table), Batcher(caller, directory)
     following = Following(orders, accounts, Tracking(orders, batcher, clock), clock)

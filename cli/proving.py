@@ -1,15 +1,14 @@
 """What proves a provider key: it opens an account, and the same one as the key that is in use."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chalicelib.actions import Answer, Balance, Call, GetBalance, GetStatus, Reason, Refused, Status
-from chalicelib.calling import Caller, Window, dialect_of
+from chalicelib.calling import Caller, OneKeyVault, Window, dialect_of
 from chalicelib.clock import SECOND
 from chalicelib.errors import PanelgateError
 from chalicelib.keys import ProviderKey
-from chalicelib.model import Account, Provider
+from chalicelib.model import Provider
 from chalicelib.ports import Pace
 from chalicelib.wiring import Parts
 from cli.console import Console, Failure
@@ -34,36 +33,6 @@ class Rejected(Failure):
 
 class Unreadable(Rejected):
     """There is no key that could be asked with, which is as good as one that the panel does not take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A vault that holds one key, which is not in use yet."""
-
-    candidate: ProviderKey
-
-    def key(self, account: Account, *, until: int | None = None) -> ProviderKey:
-        """Return the key."""
-        del account, until
-        return self.candidate
-
-    def version_at_hand(self, account: Account) -> str:
-        """Return the key's version."""
-        del account
-        return self.candidate.version
-
-    def doubt(self, account: Account, key: ProviderKey) -> None:
-        """Do nothing: there is no other."""
-
-    def instead(
-        self, account: Account, rejected: ProviderKey, *, until: int, is_sure: Callable[[], bool]
-    ) -> Iterator[ProviderKey]:
-        """Offer no other."""
-        del account, rejected, until, is_sure
-        return iter(())
-
-    def keep(self, account: Account, key: ProviderKey) -> None:
-        """Do nothing: there is no other."""
 
 
 @dataclass
@@ -130,7 +99,7 @@ def told(balance: Balance) -> dict[str, Any]:
 
 
 def _caller(parts: Parts, key: ProviderKey) -> Caller:
-    return Caller(parts.caller.pace, Candidate(key), parts.sender, parts.clock)
+    return Caller(parts.caller.pace, OneKeyVault(key), parts.sender, parts.clock)
 
 
 @dataclass(frozen=True, slots=True)
